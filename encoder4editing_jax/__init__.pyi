@@ -1,0 +1,38 @@
+from encoder4editing_jax import (
+  config as config,
+  configs as configs,
+  converters as converters,
+  data as data,
+  editing as editing,
+  faceworld as faceworld,
+  losses as losses,
+  models as models,
+  ops as ops,
+  training as training,
+  weights as weights,
+)
+from encoder4editing_jax.config import Config as Config
+from encoder4editing_jax.models.discriminator import (
+  Discriminator as Discriminator,
+  LatentDiscriminator as LatentDiscriminator,
+)
+from encoder4editing_jax.models.encoders import (
+  BackboneEncoder as BackboneEncoder,
+  Encoder4Editing as Encoder4Editing,
+  GradualStyleEncoder as GradualStyleEncoder,
+  ProgressiveBackboneEncoder as ProgressiveBackboneEncoder,
+  ResNetBackboneEncoder as ResNetBackboneEncoder,
+  ResNetGradualStyleEncoder as ResNetGradualStyleEncoder,
+  ResNetProgressiveBackboneEncoder as ResNetProgressiveBackboneEncoder,
+  SingleStyleEncoder as SingleStyleEncoder,
+  WPlusEncoder as WPlusEncoder,
+)
+from encoder4editing_jax.models.inverter import Inverter as Inverter
+from encoder4editing_jax.models.irse import (
+  ArcFace as ArcFace,
+  Backbone as Backbone,
+)
+from encoder4editing_jax.models.stylegan2 import Generator as Generator
+from encoder4editing_jax.weights import load as load, save as save
+
+__version__: str
