@@ -1,0 +1,213 @@
+"""Layers with the parametrisation of the originals.
+
+Equalised learning rates are those of Progressive GAN (arXiv 1710.10196,
+section 4.1): weights are stored at unit variance and scaled at run time.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from encoder4editing_jax import ops
+
+
+class Buffer(nnx.Variable):
+  """An array that travels with the model and is not trained."""
+
+
+class EqualLinear(nnx.Module):
+  """`x @ (kernel * lr_mul / sqrt(in)) + bias * lr_mul`, kernel `[i o]`.
+
+  With `activate` the result passes `ops.fused_leaky_relu`. `lr_mul` divides
+  the effective learning rate (StyleGAN: 0.01 in the mapping network).
+  """
+
+  def __init__(
+    self,
+    in_features: int,
+    out_features: int,
+    *,
+    lr_mul: float = 1.0,
+    bias_init: float = 0.0,
+    activate: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    shape = (in_features, out_features)
+    self.kernel = nnx.Param(jax.random.normal(rngs.params(), shape) / lr_mul)
+    self.bias = nnx.Param(jnp.full((out_features,), bias_init / lr_mul))
+    self.lr_mul = lr_mul
+    self.activate = activate
+
+  def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+    kernel, bias = self.kernel[...], self.bias[...] * self.lr_mul
+    x = x @ (kernel * (self.lr_mul / math.sqrt(kernel.shape[0])))
+    if self.activate:
+      return ops.fused_leaky_relu(x, bias)
+    return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class EqualConv(nnx.Module):
+  """Convolution with equalised learning rate, kernel `[k k i o]`."""
+
+  def __init__(
+    self,
+    in_features: int,
+    out_features: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    use_bias: bool = True,
+    rngs: nnx.Rngs,
+  ):
+    shape = (kernel_size, kernel_size, in_features, out_features)
+    self.kernel = nnx.Param(jax.random.normal(rngs.params(), shape))
+    self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
+    self.stride = stride
+    self.padding = padding
+
+  def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
+    kernel = self.kernel[...]
+    x = jax.lax.conv_general_dilated(
+      x,
+      (kernel / math.sqrt(math.prod(kernel.shape[:3]))).astype(x.dtype),
+      (self.stride, self.stride),
+      [(self.padding, self.padding)] * 2,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    if self.bias is None:
+      return x
+    return x + self.bias[...].astype(x.dtype)[None, None, None]
+
+
+def uniform_init(fan_in: int) -> Callable[..., Array]:
+  """PyTorch's default for weights and biases: U(-1, 1) / sqrt(fan_in)."""
+  bound = 1 / math.sqrt(fan_in)
+
+  def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
+
+
+def conv(
+  in_features: int,
+  out_features: int,
+  kernel_size: int,
+  *,
+  stride: int = 1,
+  padding: int = 0,
+  use_bias: bool = False,
+  dtype: Any = None,
+  rngs: nnx.Rngs,
+) -> nnx.Conv:
+  """A convolution with symmetric padding and PyTorch's initial weights."""
+  init = uniform_init(kernel_size * kernel_size * in_features)
+  return nnx.Conv(
+    in_features,
+    out_features,
+    (kernel_size, kernel_size),
+    strides=(stride, stride),
+    padding=[(padding, padding)] * 2,
+    use_bias=use_bias,
+    kernel_init=init,
+    bias_init=init,
+    dtype=dtype,
+    rngs=rngs,
+  )
+
+
+def linear(
+  in_features: int, out_features: int, *, dtype: Any = None, rngs: nnx.Rngs
+) -> nnx.Linear:
+  """A linear layer with PyTorch's initial weights."""
+  init = uniform_init(in_features)
+  return nnx.Linear(
+    in_features,
+    out_features,
+    kernel_init=init,
+    bias_init=init,
+    dtype=dtype,
+    rngs=rngs,
+  )
+
+
+class BatchNorm(nnx.Module):
+  """Batch normalisation as PyTorch computes it (arXiv 1502.03167).
+
+  Normalises with the biased variance and tracks the unbiased one, over the
+  last axis. Statistics are float32, and those of all devices together when
+  `axis_name` names a mapped axis. `train()` switches to batch statistics,
+  `eval()` (the state after construction) to the running ones.
+  """
+
+  def __init__(
+    self,
+    features: int,
+    *,
+    axis_name: str | None = None,
+    affine: bool = True,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+    rngs: nnx.Rngs,
+  ):
+    del rngs  # nothing here is random
+    self.scale = nnx.Param(jnp.ones(features)) if affine else None
+    self.bias = nnx.Param(jnp.zeros(features)) if affine else None
+    self.mean = nnx.BatchStat(jnp.zeros(features))
+    self.var = nnx.BatchStat(jnp.ones(features))
+    self.axis_name = axis_name
+    self.momentum = momentum
+    self.epsilon = epsilon
+    self.use_running_average = True
+
+  def _batch_statistics(self, x: Float[Array, "*b c"]) -> tuple[Array, Array]:
+    axes = tuple(range(x.ndim - 1))
+    n = x.size // x.shape[-1]
+
+    def over_devices(v: Array) -> Array:
+      return v if self.axis_name is None else jax.lax.pmean(v, self.axis_name)
+
+    if self.axis_name is not None:
+      n = n * jax.lax.axis_size(self.axis_name)
+    mean = over_devices(x.mean(axes))
+    centred = x - mean.reshape((1,) * len(axes) + (-1,))
+    var = over_devices((centred**2).mean(axes))
+    keep = self.momentum
+    unbiased = var * (n / max(n - 1, 1))
+    self.mean[...] = keep * self.mean[...] + (1 - keep) * mean
+    self.var[...] = keep * self.var[...] + (1 - keep) * unbiased
+    return mean, var
+
+  def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+    dtype = x.dtype
+    x = x.astype(jnp.float32)
+    if self.use_running_average:
+      mean, var = self.mean[...], self.var[...]
+    else:
+      mean, var = self._batch_statistics(x)
+    gain = jax.lax.rsqrt(var + self.epsilon)
+    if self.scale is not None:
+      gain = gain * self.scale[...]
+    shift = -mean * gain
+    if self.bias is not None:
+      shift = shift + self.bias[...]
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    return (x * gain.reshape(shape) + shift.reshape(shape)).astype(dtype)
+
+
+class PReLU(nnx.Module):
+  """Leaky ReLU with one learned slope per channel (arXiv 1502.01852)."""
+
+  def __init__(self, features: int, *, rngs: nnx.Rngs):
+    del rngs  # nothing here is random
+    self.slope = nnx.Param(jnp.full((features,), 0.25))
+
+  def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+    slope = self.slope[...].astype(x.dtype)
+    return jnp.where(x >= 0, x, x * slope.reshape((1,) * (x.ndim - 1) + (-1,)))

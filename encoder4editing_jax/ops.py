@@ -1,0 +1,236 @@
+"""Array operations of StyleGAN2 and of the encoders (arXiv 1912.04958, 2102.02766).
+
+Pure functions, channels last. Images are `[b h w c]`, convolution kernels
+`[k k i o]`. Whatever resamples does so with fixed filters in float32.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+FIR = (0.125, 0.375, 0.375, 0.125)  # [1 3 3 1], the filter of StyleGAN2
+EPSILON = 1e-8
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def pixel_norm(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+  """Scales every vector to unit mean square (StyleGAN, section 2)."""
+  return x * jax.lax.rsqrt(jnp.mean(x**2, -1, keepdims=True) + EPSILON)
+
+
+def _per_channel(v: Float[Array, " c"], ndim: int) -> Float[Array, "..."]:
+  return v.reshape((1,) * (ndim - 1) + (-1,))
+
+
+def fused_leaky_relu(
+  x: Float[Array, "*b c"], bias: Float[Array, " c"] | None = None
+) -> Float[Array, "*b c"]:
+  """`sqrt(2) * leaky_relu(x + bias)` with slope 0.2: keeps unit variance."""
+  if bias is not None:
+    x = x + _per_channel(bias, x.ndim).astype(x.dtype)
+  return jax.nn.leaky_relu(x, 0.2) * math.sqrt(2)
+
+
+def _fir_axis(x, taps, axis: int, up: int, down: int, pad: tuple[int, int]):
+  """One axis of `upfirdn2d` as a sum of shifted slices."""
+  config = [(0, 0, 0)] * x.ndim
+  config[axis] = (pad[0], pad[1] + up - 1, up - 1)
+  x = jax.lax.pad(x, jnp.zeros((), x.dtype), config)
+  size = (x.shape[axis] - len(taps)) // down + 1
+  if size < 1:
+    raise ValueError(
+      f"{len(taps)} filter taps do not fit {x.shape[axis]} padded samples; "
+      "pad more or use a larger map."
+    )
+
+  def shifted(k: int) -> Array:
+    stop = k + (size - 1) * down + 1
+    return jax.lax.slice_in_dim(x, k, stop, down, axis)
+
+  flipped = taps[::-1]  # a true convolution
+  return sum(shifted(k) * flipped[k] for k in range(len(taps)))
+
+
+def upfirdn2d(
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "..."] | np.ndarray | Sequence[float],
+  up: int = 1,
+  down: int = 1,
+  pad: tuple[int, int] = (0, 0),
+) -> Float[Array, "b h2 w2 c"]:
+  """Inserts zeros, pads, filters, keeps every `down`-th sample (any parity).
+
+  Args:
+    x: maps.
+    kernel: `[k]`, applied along both axes, or `[kh kw]`. The convolution is a
+      true one (flipped kernel).
+    up: a sample is followed by `up - 1` zeros.
+    down: stride of the output.
+    pad: samples added before and after, on both axes; negative ones crop.
+
+  Raises:
+    ValueError: the padded map is smaller than the filter.
+  """
+  if jnp.ndim(kernel) == 1:
+    taps = [kernel[k] for k in range(len(kernel))]
+    taps = [jnp.asarray(tap, x.dtype) for tap in taps]
+    return _fir_axis(
+      _fir_axis(x, taps, 1, up, down, pad), taps, 2, up, down, pad
+    )
+  kernel = jnp.asarray(kernel, x.dtype)[::-1, ::-1, None, None]
+  c = x.shape[-1]
+  return jax.lax.conv_general_dilated(
+    x,
+    jnp.tile(kernel, (1, 1, 1, c)),
+    (down, down),
+    [(pad[0], pad[1] + up - 1)] * 2,
+    lhs_dilation=(up, up),
+    dimension_numbers=_NHWC,
+    feature_group_count=c,
+  )
+
+
+def blur(
+  x: Float[Array, "b h w c"], pad: tuple[int, int], gain: float = 1.0
+) -> Float[Array, "b h2 w2 c"]:
+  """Filters with `[1 3 3 1]` on both axes; `gain` multiplies the result."""
+  return upfirdn2d(x, np.array(FIR) * math.sqrt(gain), pad=pad)
+
+
+def upsample2d(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+  """Doubles both sides: `[1 3 3 1]` after zero insertion, as two phases.
+
+  Even samples are 1/4 x[i-1] + 3/4 x[i], odd ones 3/4 x[i] + 1/4 x[i+1], with
+  zeros outside.
+  """
+  for axis in (1, 2):
+    n = x.shape[axis]
+    config = [(0, 0)] * x.ndim
+    config[axis] = (1, 1)
+    p = jnp.pad(x, config)
+    before, centre, after = (
+      jax.lax.slice_in_dim(p, k, k + n, axis=axis) for k in range(3)
+    )
+    phases = (before + 3 * centre) / 4, (3 * centre + after) / 4
+    shape = (*x.shape[:axis], 2 * n, *x.shape[axis + 1 :])
+    x = jnp.stack(phases, axis + 1).reshape(shape)
+  return x
+
+
+def downsample2d(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+  """Halves both sides with the filter `[1 3 3 1]`."""
+  return upfirdn2d(x, np.array(FIR), down=2, pad=(1, 1))
+
+
+def modulated_conv2d(
+  x: Float[Array, "b h w i"],
+  kernel: Float[Array, "k k i o"],
+  style: Float[Array, "b i"],
+  *,
+  demodulate: bool = True,
+  up: int = 1,
+  down: int = 1,
+) -> Float[Array, "b h2 w2 o"]:
+  """Modulated convolution (StyleGAN2, equations 1 and 3) with shared weights.
+
+  Scaling the input channels by the style and the outputs by the demodulation
+  factor equals scaling the kernel of each sample, and needs one convolution
+  for the whole batch.
+
+  Args:
+    x: maps.
+    kernel: unscaled weights; multiplied by `1 / sqrt(k * k * i)` here. With
+      `up=2` the two spatial axes are those of a plain convolution over the
+      zero-inserted map, i.e. flipped relative to PyTorch's transposed one.
+    style: scale of each input channel, around 1.
+    demodulate: restore unit variance of the outputs.
+    up: 2 doubles the sides (transposed convolution, then FIR).
+    down: 2 halves the sides (FIR, then strided convolution).
+  """
+  k, _, i, _ = kernel.shape
+  kernel = kernel.astype(jnp.float32) / math.sqrt(k * k * i)
+  style = style.astype(jnp.float32)
+  x = x * style[:, None, None, :].astype(x.dtype)
+  if down == 2:
+    x = blur(x, ((k + 2) // 2, (k + 1) // 2))
+  x = jax.lax.conv_general_dilated(
+    x,
+    kernel.astype(x.dtype),
+    (down, down),
+    [_conv_padding(k, up, down)] * 2,
+    lhs_dilation=(up, up),
+    dimension_numbers=_NHWC,
+  )
+  if up == 2:
+    x = blur(x, ((6 - k) // 2, (5 - k) // 2), gain=4.0)
+  if demodulate:
+    energy = jnp.einsum("bi,io->bo", style**2, (kernel**2).sum((0, 1)))
+    gain = jax.lax.rsqrt(energy + EPSILON)
+    x = x * gain[:, None, None, :].astype(x.dtype)
+  return x
+
+
+def _conv_padding(k: int, up: int, down: int) -> tuple[int, int]:
+  if up == 2:
+    return k - 1, k - 1
+  return (0, 0) if down == 2 else (k // 2, k // 2)
+
+
+def _align_corners_matrix(n_in: int, n_out: int) -> np.ndarray:
+  """Rows interpolate linearly between samples; the ends map to the ends."""
+  source = np.arange(n_out) * ((n_in - 1) / max(n_out - 1, 1))
+  distance = np.abs(source[:, None] - np.arange(n_in)[None])
+  return np.maximum(1 - distance, 0)
+
+
+def _adaptive_pool_matrix(n_in: int, n_out: int) -> np.ndarray:
+  """Row i averages the samples floor(i n / m) to ceil((i + 1) n / m) - 1."""
+  i = np.arange(n_out)
+  start, stop = i * n_in // n_out, -(-(i + 1) * n_in // n_out)
+  k = np.arange(n_in)
+  window = (k >= start[:, None]) & (k < stop[:, None])
+  return window / window.sum(1, keepdims=True)
+
+
+def _resample(x, matrix, size: tuple[int, int]):
+  for axis, n in zip((1, 2), size, strict=True):
+    if x.shape[axis] == n:
+      continue
+    weights = jnp.asarray(matrix(x.shape[axis], n), jnp.float32)
+    y = jnp.tensordot(x, weights, ((axis,), (1,)), precision="highest")
+    x = jnp.moveaxis(y, -1, axis).astype(x.dtype)
+  return x
+
+
+def resize_align_corners(
+  x: Float[Array, "b h w c"], size: tuple[int, int]
+) -> Float[Array, "b h2 w2 c"]:
+  """Bilinear resize in which corner pixels stay corner pixels."""
+  return _resample(x, _align_corners_matrix, size)
+
+
+def adaptive_avg_pool(
+  x: Float[Array, "b h w c"], size: tuple[int, int]
+) -> Float[Array, "b h2 w2 c"]:
+  """Averages over near-equal windows; any size to any size, also enlarging."""
+  return _resample(x, _adaptive_pool_matrix, size)
+
+
+def resize_nearest(
+  x: Float[Array, "b h w c"], size: tuple[int, int]
+) -> Float[Array, "b h2 w2 c"]:
+  """Nearest neighbour with source index floor(i * in / out), as PyTorch's."""
+  for axis, n in zip((1, 2), size, strict=True):
+    x = jnp.take(x, nearest_index(x.shape[axis], n), axis=axis)
+  return x
+
+
+def nearest_index(n_in: int, n_out: int) -> np.ndarray:
+  """The sample that each of `n_out` nearest-neighbour outputs takes."""
+  scale = np.float32(n_in) / np.float32(n_out)
+  index = np.floor(np.arange(n_out, dtype=np.float32) * scale)
+  return np.minimum(index.astype(np.int64), n_in - 1)
