@@ -1,0 +1,194 @@
+"""Command lines: flags to typed values, typed values to the library.
+
+Errors that the user can mend end with one line on standard error and exit
+status 2.
+"""
+
+import argparse
+import contextlib
+import difflib
+import io
+import re
+import runpy
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from encoder4editing_jax.config import Config, ConfigError
+
+CARDS = Path(__file__).parent / "configs"
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+  """Train an encoder; the same command continues a run that was cut off.
+
+  Example: python train.py --config configs/toy.py --workdir runs/toy
+  """
+
+  config: str
+  """Run card: a Python file with get_config(), or the name of one that comes
+  with the package (toy, ffhq). Its values are the defaults shown here."""
+
+  workdir: str
+  """Folder of the run: checkpoints, metrics, pictures, results."""
+
+  settings: Annotated[Config, tyro.conf.arg(name="")]
+
+
+def train(argv: Sequence[str] | None = None) -> int:
+  """`e4e train` and `train.py`: from flags to a training run.
+
+  Args:
+    argv: flags; those of the process if None.
+
+  Returns:
+    The exit status: 0, or 2 for what the user can mend.
+  """
+  from encoder4editing_jax.data.sources import DataError
+
+  try:
+    config, workdir = parse_train(sys.argv[1:] if argv is None else argv)
+    config.validate()
+    from encoder4editing_jax.training import loop
+
+    loop.run(config, workdir)
+  except (ConfigError, DataError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  return 0
+
+
+def parse_train(argv: Sequence[str]) -> tuple[Config, str]:
+  """The config and the folder that a command line asks for.
+
+  Raises:
+    ConfigError: an unknown flag or field, a bad value, a missing file.
+    SystemExit: with status 0, after `--help`.
+  """
+  first = argparse.ArgumentParser(
+    add_help=False, allow_abbrev=False, exit_on_error=False
+  )
+  first.add_argument("--config", nargs="?")
+  first.add_argument("--workdir", nargs="?")
+  named, _ = first.parse_known_args(argv)
+  config = load_config(named.config) if named.config else Config()
+  default = TrainArguments(named.config, named.workdir, config)
+  if {"-h", "--help"} & set(argv):
+    tyro.cli(
+      TrainArguments,
+      args=["--help"],
+      default=default,
+      prog="train.py",
+      use_underscores=True,
+    )
+  _check_flags(argv)
+  for name, example in (("config", "configs/toy.py"), ("workdir", "runs/toy")):
+    if not getattr(named, name):
+      raise ConfigError(f"--{name} is missing; add --{name} {example}")
+  complaint = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(complaint):
+      parsed = tyro.cli(
+        TrainArguments,
+        args=list(argv),
+        default=default,
+        prog="train.py",
+        use_underscores=True,
+      )
+  except SystemExit as error:
+    raise ConfigError(_one_line(complaint.getvalue())) from error
+  return parsed.settings, parsed.workdir
+
+
+def load_config(name: str) -> Config:
+  """Runs a config file, or the one of that name in the package.
+
+  Raises:
+    ConfigError: no such file, or it does not make a `Config`.
+  """
+  path = Path(name)
+  if not path.suffix and not path.exists():
+    path = CARDS / f"{name}.py"
+  if not path.is_file():
+    cards = ", ".join(sorted(p.stem for p in CARDS.glob("[a-z]*.py")))
+    raise ConfigError(
+      f"config file {name} does not exist; check the path, or use one of the "
+      f"package's: {cards}."
+    )
+  try:
+    config = runpy.run_path(str(path))["get_config"]()
+  except TypeError as error:
+    raise ConfigError(f"{path}: {_explain(error)}") from error
+  except KeyError as error:
+    raise ConfigError(f"{path} has no {error}; define get_config().") from error
+  except (ImportError, SyntaxError, NameError, AttributeError) as error:
+    raise ConfigError(f"{path}: {error}") from error
+  if not isinstance(config, Config):
+    raise ConfigError(
+      f"{path}: get_config() returns {type(config).__name__}; return a Config."
+    )
+  return config
+
+
+def _flags() -> list[str]:
+  """All flags of `TrainArguments`, as they are written."""
+  found = ["--config", "--workdir"]
+  for section in fields(Config):
+    for field in fields(section.default_factory):
+      found.append(f"--{section.name}.{field.name}")
+      if field.type is bool:
+        found.append(f"--{section.name}.no-{field.name}")
+  return found
+
+
+def _check_flags(argv: Sequence[str]) -> None:
+  """Refuses the first unknown flag with the nearest known one."""
+  known = _flags()
+  spelled = {flag.replace("_", "-") for flag in known}
+  for word in argv:
+    flag = word.split("=")[0]
+    if flag.startswith("--") and flag.replace("_", "-") not in spelled:
+      raise ConfigError(f"unknown option {flag}; {_nearest(flag, known)}")
+
+
+def _explain(error: TypeError) -> str:
+  """Python's complaint about a wrong field, with the nearest right one."""
+  found = re.match(
+    r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'",
+    str(error),
+  )
+  sections = {f.default_factory.__name__: f for f in fields(Config)}
+  if not found or found[1] not in {*sections, "Config"}:
+    return str(error)
+  if found[1] == "Config":
+    prefix, names = "", [f.name for f in fields(Config)]
+  else:
+    section = sections[found[1]]
+    prefix = f"{section.name}."
+    names = [f.name for f in fields(section.default_factory)]
+  known = [prefix + name for name in names]
+  name = prefix + found[2]
+  return f"unknown config field {name}; {_nearest(name, known)}"
+
+
+def _nearest(name: str, known: list[str]) -> str:
+  near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+  if near:
+    return f"did you mean {near[0]}? --help lists all"
+  last = name.split(".")[-1]
+  same = [k for k in known if k.lstrip("-").split(".")[-1] == last.lstrip("-")]
+  if same:
+    return f"did you mean {same[0]}? --help lists all"
+  return "--help lists all"
+
+
+def _one_line(text: str) -> str:
+  """tyro's boxed message without the box and the repeated help."""
+  lines = [line.strip("╭╮╰╯│─ ") for line in text.splitlines()[1:]]
+  end = next((i for i, line in enumerate(lines) if not line), len(lines))
+  return " ".join(lines[:end]) + " (--help explains)"

@@ -1,0 +1,331 @@
+"""The configuration of a training run: frozen, typed, documented.
+
+Standard library only. A run card (``configs/NAME.py``) holds a function
+``get_config() -> Config`` with only its differences from these defaults; the
+command line overrides single fields (``--optim.lr 5e-5``). The text below each
+field is what ``--help`` prints. Defaults are the published e4e recipe (Tov et
+al. 2021, arXiv 2102.02766).
+"""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FACEWORLD = "faceworld"
+STAGED_ENCODERS = ("Encoder4Editing",)
+DEPTHS = (10, 18, 34, 50, 100, 152)
+
+
+class ConfigError(ValueError):
+  """What is wrong with a run before it starts: one line per problem."""
+
+
+@dataclass(frozen=True)
+class Data:
+  """Images that the encoder learns from."""
+
+  train: str = FACEWORLD
+  """Folder of training images (searched recursively; JPEG, PNG, WebP, BMP,
+  PPM and TIFF may be mixed), or "faceworld" for rendered faces."""
+
+  eval: str = ""
+  """Folder of held-out images, "faceworld" for freshly rendered faces, or ""
+  to hold out a part of the training images."""
+
+  size: tuple[int, int] = (256, 256)
+  """Height and width that images are resized to, in pixels."""
+
+  flip: bool = True
+  """Mirror half of the training images."""
+
+  on_unreadable: Literal["stop", "skip"] = "stop"
+  """What a file that cannot be decoded does: "stop" ends the run before
+  training, "skip" leaves the file out. Either way each one is named."""
+
+  eval_images: int = 64
+  """Number of held-out images; at most a tenth of a training folder."""
+
+  rendered_images: int = 4096
+  """Number of training images that are rendered for "faceworld"."""
+
+  workers: int = 2
+  """Threads that decode images."""
+
+  max_megapixels: float = 100.0
+  """Largest image that is opened, in millions of pixels."""
+
+
+@dataclass(frozen=True)
+class Model:
+  """The encoder that is trained and the generator it is trained for."""
+
+  encoder: Literal[
+    "Encoder4Editing",
+    "GradualStyleEncoder",
+    "SingleStyleEncoder",
+    "WPlusEncoder",
+  ] = "Encoder4Editing"
+  """Class of the encoder. Only Encoder4Editing has stages."""
+
+  generator: str = FACEWORLD
+  """Generator file (.safetensors), or "faceworld" for the small generator of
+  rendered faces that comes with the package. It is frozen."""
+
+  n_styles: int | None = None
+  """Styles that the encoder predicts; None takes as many as the generator
+  has, a number is checked against it."""
+
+  num_layers: int = 50
+  """Depth of the backbone: 50, 100 or 152 as published; 10, 18 or 34 for
+  small runs."""
+
+  channels: tuple[int, ...] = (64, 128, 256, 512)
+  """Channels of the four stages of the backbone."""
+
+
+@dataclass(frozen=True)
+class Loss:
+  """Weights of the terms of the encoder's loss; 0 leaves a term out."""
+
+  l2: float = 1.0
+  """Mean squared error of the reconstruction, images in [-1, 1]."""
+
+  delta: float = 2e-4
+  """Norms of the styles' offsets from the first style (e4e, eq. 3); acts
+  with progressive training only."""
+
+  adversarial: float = 0.1
+  """Pull of the latent discriminator towards W (e4e, eq. 4); 0 trains
+  without a discriminator."""
+
+
+@dataclass(frozen=True)
+class Optim:
+  """Optimizer of the encoder."""
+
+  name: Literal["adam", "sgd"] = "adam"
+  """Optimizer: Adam with PyTorch's defaults, or plain gradient descent."""
+
+  lr: float = 1e-4
+  """Learning rate."""
+
+  schedule: Literal["constant", "cosine"] = "constant"
+  """Learning rate over the run: constant, or a cosine down to 0 at
+  run.steps."""
+
+  warmup: int = 0
+  """Steps over which the learning rate rises from 0."""
+
+
+@dataclass(frozen=True)
+class Discriminator:
+  """The latent discriminator, which tells sampled styles from encoded."""
+
+  lr: float = 2e-5
+  """Learning rate of its Adam."""
+
+  hidden: int = 512
+  """Width of its hidden layers."""
+
+  n_layers: int = 4
+  """Number of its linear layers."""
+
+  r1: float = 10.0
+  """Weight of the R1 gradient penalty on real styles."""
+
+  r1_every: int = 16
+  """Steps between two penalty updates (lazy regularisation)."""
+
+  pool: int = 50
+  """Codes in each history pool; 0 shows the newest codes only, and of the
+  encoded ones only the first style."""
+
+
+@dataclass(frozen=True)
+class Progressive:
+  """Progressive training: the styles get their own offsets one by one."""
+
+  start: int | None = None
+  """Step at which the second style wakes; None trains all from the start."""
+
+  every: int = 2000
+  """Steps between one style's waking and the next."""
+
+
+@dataclass(frozen=True)
+class Run:
+  """Length, bookkeeping and randomness of the run."""
+
+  steps: int = 200_000
+  """Number of training steps."""
+
+  batch_size: int = 8
+  """Images per step, over all devices together."""
+
+  seed: int = 0
+  """Seed of weights, data order, noise and sampled styles."""
+
+  log_every: int = 50
+  """Steps between two lines of metrics."""
+
+  eval_every: int = 10_000
+  """Steps between two evaluations; there is always one at the end."""
+
+  save_every: int = 10_000
+  """Steps between two checkpoints; there is always one at the end."""
+
+  keep: int = 2
+  """Newest checkpoints that are kept."""
+
+  edit: str = "smile"
+  """Editing direction that the evaluation tries (faceworld only)."""
+
+  edit_strength: float = 3.0
+  """How far the evaluation moves along that direction, both ways."""
+
+
+@dataclass(frozen=True)
+class Config:
+  """One training run."""
+
+  data: Data = field(default_factory=Data)
+  """Images that the encoder learns from."""
+
+  model: Model = field(default_factory=Model)
+  """The encoder that is trained and the generator it is trained for."""
+
+  loss: Loss = field(default_factory=Loss)
+  """Weights of the terms of the encoder's loss; 0 leaves a term out."""
+
+  optim: Optim = field(default_factory=Optim)
+  """Optimizer of the encoder."""
+
+  discriminator: Discriminator = field(default_factory=Discriminator)
+  """The latent discriminator, which tells sampled styles from encoded."""
+
+  progressive: Progressive = field(default_factory=Progressive)
+  """Progressive training: the styles get their own offsets one by one."""
+
+  run: Run = field(default_factory=Run)
+  """Length, bookkeeping and randomness of the run."""
+
+  def validate(self) -> None:
+    """Checks what can be checked without files or devices.
+
+    Raises:
+      ConfigError: one line for each problem, with its fix.
+    """
+    problems = [text for bad, text in _rules(self) if bad]
+    if problems:
+      raise ConfigError("\n".join(problems))
+
+  def to_dict(self) -> dict[str, Any]:
+    """Nested plain values, as JSON stores them (tuples become lists)."""
+    return _plain(dataclasses.asdict(self))
+
+  @classmethod
+  def from_dict(cls, values: dict[str, Any]) -> "Config":
+    """The inverse of `to_dict`.
+
+    Raises:
+      ConfigError: names unknown sections and fields, with the nearest name.
+    """
+    sections = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+    built = {}
+    for name, content in values.items():
+      _known(name, list(sections), "section")
+      section = sections[name]
+      names = [f.name for f in dataclasses.fields(section)]
+      for key in content:
+        _known(f"{name}.{key}", [f"{name}.{n}" for n in names], "field")
+      built[name] = section(**{k: _tuples(v) for k, v in content.items()})
+    return cls(**built)
+
+  def changes(self, other: "Config") -> dict[str, tuple[Any, Any]]:
+    """Fields that differ: ``{"optim.lr": (here, there)}``."""
+    mine, theirs = self.to_dict(), other.to_dict()
+    return {
+      f"{section}.{key}": (value, theirs[section][key])
+      for section, content in mine.items()
+      for key, value in content.items()
+      if value != theirs[section][key]
+    }
+
+
+def _rules(c: Config):
+  """Pairs of a test that is true when something is wrong, and the words."""
+  for name in ("steps", "batch_size", "log_every", "eval_every", "save_every"):
+    yield _below(c.run, "run", name, 1)
+  yield _below(c.run, "run", "keep", 1)
+  for name in ("workers", "rendered_images"):
+    yield _below(c.data, "data", name, 1)
+  yield _below(c.data, "data", "eval_images", 0)
+  for name in ("l2", "delta", "adversarial"):
+    yield _below(c.loss, "loss", name, 0)
+  for name, least in (("lr", 0), ("warmup", 0)):
+    yield _below(c.optim, "optim", name, least)
+  for name, least in (
+    ("lr", 0),
+    ("r1", 0),
+    ("pool", 0),
+    ("hidden", 1),
+    ("n_layers", 1),
+    ("r1_every", 1),
+  ):
+    yield _below(c.discriminator, "discriminator", name, least)
+  yield _below(c.progressive, "progressive", "every", 1)
+  yield (
+    not c.data.train,
+    'data.train is empty; name a folder of images or "faceworld".',
+  )
+  yield (
+    min(c.data.size) < 16,
+    f"data.size is {c.data.size[0]} x {c.data.size[1]}; an encoder halves "
+    "images four times, so set both to 16 or more.",
+  )
+  yield (
+    c.model.num_layers not in DEPTHS,
+    f"model.num_layers is {c.model.num_layers}; set it to one of {DEPTHS}.",
+  )
+  yield (
+    len(c.model.channels) != 4 or min(c.model.channels, default=0) < 1,
+    f"model.channels is {c.model.channels}; give four positive numbers, one "
+    "for each stage of the backbone.",
+  )
+  staged = c.model.encoder in STAGED_ENCODERS
+  start = c.progressive.start
+  yield (
+    start is not None and start < 1,
+    f"progressive.start is {start}; set it to 1 or more, or to None.",
+  )
+  yield (
+    start is not None and not staged,
+    f"progressive.start is set, but {c.model.encoder} has no stages; use "
+    f"model.encoder {STAGED_ENCODERS[0]} or progressive.start None.",
+  )
+
+
+def _below(section: Any, prefix: str, name: str, least: float):
+  value = getattr(section, name)
+  return (
+    not value >= least,  # also true for NaN
+    f"{prefix}.{name} is {value}; set it to {least} or more.",
+  )
+
+
+def _known(name: str, names: list[str], kind: str) -> None:
+  if name not in names:
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else "known: " + ", ".join(names)
+    raise ConfigError(f"unknown config {kind} {name}; {hint}")
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {key: _plain(item) for key, item in value.items()}
+  return list(value) if isinstance(value, tuple) else value
+
+
+def _tuples(value: Any) -> Any:
+  return tuple(value) if isinstance(value, list) else value

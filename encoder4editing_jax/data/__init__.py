@@ -1,0 +1,1 @@
+"""Images from folders to batches of uint8 arrays."""

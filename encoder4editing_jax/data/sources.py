@@ -1,0 +1,141 @@
+"""Where encoded images come from: anything with a length, bytes and names.
+
+A source is a sequence of encoded files in a fixed order. Folders are the
+first kind; prepared data sets are to follow the same protocol.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from encoder4editing_jax.data import images
+
+
+class DataError(ValueError):
+  """A data set that cannot be used: one line with the fix."""
+
+
+@runtime_checkable
+class Source(Protocol):
+  """Encoded images in a fixed order."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> bytes:
+    """The encoded bytes of one image."""
+    ...
+
+  def name(self, index: int) -> str:
+    """What to call that image in a message."""
+    ...
+
+
+class FolderSource:
+  """All image files below a folder, sorted by path.
+
+  Args:
+    folder: searched recursively for `images.EXTENSIONS` (any case); files and
+      folders whose names begin with a dot are left out.
+
+  Raises:
+    DataError: the folder is missing, not a folder, or holds no images.
+  """
+
+  def __init__(self, folder: str | Path):
+    self.folder = Path(folder)
+    if not self.folder.exists():
+      raise DataError(
+        f"data folder {self.folder} does not exist; check the path (it is "
+        f"relative to {Path.cwd()})."
+      )
+    if not self.folder.is_dir():
+      raise DataError(
+        f"data folder {self.folder} is a file; name the folder that holds "
+        "the images."
+      )
+    self.paths = sorted(_walk(self.folder))
+    if not self.paths:
+      raise DataError(
+        f"data folder {self.folder} holds no images; put files that end in "
+        f"{', '.join(images.EXTENSIONS)} into it."
+      )
+
+  def __len__(self) -> int:
+    return len(self.paths)
+
+  def __getitem__(self, index: int) -> bytes:
+    return self.paths[index].read_bytes()
+
+  def name(self, index: int) -> str:
+    """The path of the file."""
+    return str(self.paths[index])
+
+
+class Subset:
+  """Some images of another source, in the order of `indices`."""
+
+  def __init__(self, source: Source, indices: Sequence[int]):
+    self.source = source
+    self.indices = list(indices)
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def __getitem__(self, index: int) -> bytes:
+    return self.source[self.indices[index]]
+
+  def name(self, index: int) -> str:
+    """The name that the other source gives it."""
+    return self.source.name(self.indices[index])
+
+
+class Unreadable(NamedTuple):
+  """A file that cannot be decoded."""
+
+  index: int
+  name: str
+  reason: str
+
+
+def find_unreadable(
+  source: Source, *, workers: int = 2, max_megapixels: float = 100.0
+) -> list[Unreadable]:
+  """Decodes every image once and lists those that fail, in order."""
+
+  def check(index: int) -> Unreadable | None:
+    try:
+      images.open_rgb(source[index], max_megapixels)
+    except (images.UnreadableImage, OSError) as error:
+      return Unreadable(index, source.name(index), str(error))
+    return None
+
+  with ThreadPoolExecutor(workers) as pool:
+    results = pool.map(check, range(len(source)))
+    return [found for found in results if found is not None]
+
+
+def hold_out(source: Source, n: int) -> tuple[Source, Source]:
+  """Splits off `n` images, at most a tenth, evenly spread over the order.
+
+  Returns:
+    (training images, held-out images); the second is empty for fewer than
+    ten images.
+  """
+  total = len(source)
+  n = min(n, total // 10)
+  chosen = {(2 * i + 1) * total // (2 * n) for i in range(n)}
+  rest = [i for i in range(total) if i not in chosen]
+  return Subset(source, rest), Subset(source, sorted(chosen))
+
+
+def _walk(folder: Path) -> list[Path]:
+  found = []
+  for root, folders, files in os.walk(folder, followlinks=True):
+    folders[:] = [name for name in folders if not name.startswith(".")]
+    for name in files:
+      end = os.path.splitext(name)[1].lower()
+      if end in images.EXTENSIONS and not name.startswith("."):
+        found.append(Path(root, name))
+  return found

@@ -1,0 +1,87 @@
+"""Terms of the losses: pure functions of arrays; networks come as arguments.
+
+e4e: Tov et al. 2021, arXiv 2102.02766, section 5 (equations as numbered
+there). R1: Mescheder et al. 2018, arXiv 1801.04406. Codes are `w_plus`
+`[b n d]`. `active` `[n]` masks the styles that have woken in progressive
+training: 1 for awake, 0 for asleep; style 0 is always awake.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Critic = Callable[[Array], Array]
+"""Maps codes `[b d]` to logits `[b]` or `[b 1]`; high means real."""
+
+
+def active_styles(n_styles: int, stage: Array | None) -> Float[Array, " n"]:
+  """Mask of the styles 0 to `stage`; all of them if `stage` is None."""
+  if stage is None:
+    return jnp.ones(n_styles)
+  return (jnp.arange(n_styles) <= stage).astype(jnp.float32)
+
+
+def _norm(x: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+  """Euclidean norm; at 0 its gradient is 0 and not NaN."""
+  square = jnp.sum(jnp.square(x), axis=-1)
+  zero = square == 0
+  return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, square)))
+
+
+def l2(
+  prediction: Float[Array, "b h w c"], target: Float[Array, "b h w c"]
+) -> Float[Array, ""]:
+  """Mean squared error over all values; images in [-1, 1] (eq. 8)."""
+  return jnp.mean(jnp.square(prediction - target))
+
+
+def delta(
+  w_plus: Float[Array, "b n d"], active: Float[Array, " n"]
+) -> Float[Array, ""]:
+  """Sum over styles of the mean norm of their offset from style 0 (eq. 3).
+
+  The norm, not its square, as published code has it; its gradient at 0 is 0.
+  """
+  norms = _norm(w_plus[:, 1:] - w_plus[:, :1])
+  return jnp.sum(norms.mean(0) * active[1:])
+
+
+def encoder_adversarial(
+  critic: Critic, w_plus: Float[Array, "b n d"], active: Float[Array, " n"]
+) -> Float[Array, ""]:
+  """Non-saturating loss of the encoder, averaged over awake styles (eq. 4)."""
+  b, n, d = w_plus.shape
+  logits = critic(w_plus.reshape(b * n, d)).reshape(b, n)
+  per_style = jax.nn.softplus(-logits).mean(0)
+  return jnp.sum(per_style * active) / jnp.sum(active)
+
+
+def discriminator_real(
+  critic: Critic, real: Float[Array, "b d"]
+) -> Float[Array, ""]:
+  """Logistic loss on sampled codes (eq. 5, first term)."""
+  return jax.nn.softplus(-critic(real)).mean()
+
+
+def discriminator_fake(
+  critic: Critic, fake: Float[Array, "b d"]
+) -> Float[Array, ""]:
+  """Logistic loss on encoded codes (eq. 5, second term)."""
+  return jax.nn.softplus(critic(fake)).mean()
+
+
+def r1(critic: Critic, real: Float[Array, "b d"]) -> Float[Array, ""]:
+  """Half the mean squared norm of the gradient on real codes (eq. 6).
+
+  Multiply it by gamma, and by the interval when it acts only once in a while.
+  """
+  gradient = jax.grad(lambda codes: critic(codes).sum())(real)
+  return 0.5 * jnp.mean(jnp.sum(jnp.square(gradient), axis=-1))
+
+
+def weighted_sum(terms: dict[str, Array], weights: object) -> Float[Array, ""]:
+  """The total: each named term times the weight of the same name."""
+  parts = [getattr(weights, name) * value for name, value in terms.items()]
+  return jnp.sum(jnp.stack(parts))

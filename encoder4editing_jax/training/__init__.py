@@ -1,0 +1,1 @@
+"""The trainer: a pure step, its state, and the loop around them."""

@@ -1,0 +1,137 @@
+"""What a trained encoder is worth on images that it has not seen.
+
+PSNR is `10 log10(4 / mse)` of pictures clipped to [-1, 1], averaged over
+images; beside it stands that of always answering with the mean training image.
+In faceworld an edit is judged by the measured attribute before and after.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from encoder4editing_jax import editing, ops
+from encoder4editing_jax.config import FACEWORLD, Config
+from encoder4editing_jax.training.state import Frozen, Networks, TrainState
+from encoder4editing_jax.training.step import stage_at, to_float
+
+Batches = Iterable[dict[str, np.ndarray]]
+SHOWN = 8  # rows of the picture grid
+
+
+def psnr(
+  prediction: Float[Array, "b h w c"], target: Float[Array, "b h w c"]
+) -> Float[Array, " b"]:
+  """Peak signal-to-noise ratio of each image, in dB; images in [-1, 1]."""
+  error = jnp.square(jnp.clip(prediction, -1, 1) - target).mean((1, 2, 3))
+  return 10 * jnp.log10(4 / jnp.maximum(error, 1e-10))
+
+
+def mean_image(batches: Batches) -> Float[np.ndarray, "1 h w c"]:
+  """Mean of uint8 images, in [-1, 1]."""
+  total, n = 0.0, 0
+  for batch in batches:
+    total = total + batch["image"].sum(0, dtype=np.float64, keepdims=True)
+    n += len(batch["image"])
+  return (total / n / 127.5 - 1).astype(np.float32)
+
+
+class Evaluator:
+  """Reconstructs, and in faceworld edits, held-out images.
+
+  Args:
+    config: of the run.
+    networks: their graphs only.
+  """
+
+  def __init__(self, config: Config, networks: Networks):
+    self.config = config
+    self.n_styles = networks.generator.n_styles
+    self._invert = jax.jit(_make_invert(config, networks))
+    self._decode = jax.jit(_make_decode(config, networks))
+    self.direction = None
+    if config.model.generator == FACEWORLD:
+      from encoder4editing_jax import faceworld
+
+      self._measure = faceworld.measure
+      self.direction = faceworld.load_directions()[config.run.edit]
+
+  def __call__(
+    self,
+    state: TrainState,
+    frozen: Frozen,
+    batches: Batches,
+    mean: Float[np.ndarray, "1 h w c"],
+  ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Runs over all batches.
+
+    Returns:
+      Numbers by name, and the columns of a picture grid by label.
+    """
+    size = self.config.run.batch_size
+    numbers: list[dict[str, np.ndarray]] = []
+    columns: dict[str, np.ndarray] = {}
+    for batch in batches:
+      n = len(batch["image"])
+      padded = np.resize(batch["image"], (size, *batch["image"].shape[1:]))
+      seen, pictures = self._batch(state, frozen, to_float(padded), mean)
+      numbers.append({name: np.asarray(v)[:n] for name, v in seen.items()})
+      columns = columns or {k: np.asarray(v)[:n] for k, v in pictures.items()}
+    results = {
+      name: float(np.concatenate([part[name] for part in numbers]).mean())
+      for name in numbers[0]
+    }
+    results["psnr_gain"] = results["psnr"] - results["psnr_mean_image"]
+    results["images"] = sum(len(part["psnr"]) for part in numbers)
+    return results, {k: v[:SHOWN] for k, v in columns.items()}
+
+  def _batch(self, state: TrainState, frozen: Frozen, images: Array, mean: Any):
+    stage = stage_at(state.step, self.config, self.n_styles)
+    w_plus, output = self._invert(state, frozen, images, stage)
+    numbers = {
+      "psnr": psnr(output, images),
+      "psnr_mean_image": psnr(jnp.tile(mean, (len(images), 1, 1, 1)), images),
+    }
+    pictures = {"input": images, "reconstruction": output}
+    if self.direction is not None:
+      name, strength = self.config.run.edit, self.config.run.edit_strength
+      for sign, factor in (("+", strength), ("-", -strength)):
+        moved = editing.move(w_plus, self.direction, factor)
+        pictures[f"{name} {sign}"] = self._decode(frozen, moved)
+      for label, suffix in (
+        ("input", "input"),
+        ("reconstruction", "reconstruction"),
+        (f"{name} +", "plus"),
+        (f"{name} -", "minus"),
+      ):
+        measured = self._measure(pictures[label])[name]
+        numbers[f"{name}_{suffix}"] = measured
+    return numbers, pictures
+
+
+def _make_invert(config: Config, networks: Networks) -> Callable:
+  graph = nnx.graphdef(networks.encoder)
+  decode = _make_decode(config, networks)
+
+  def invert(state: TrainState, frozen: Frozen, images: Array, stage: Any):
+    encoder = nnx.merge(graph, state.encoder, state.statistics)
+    staged = {} if stage is None else {"stage": stage}
+    w_plus = encoder(images, **staged) + frozen.w_avg[None]
+    return w_plus, decode(frozen, w_plus)
+
+  return invert
+
+
+def _make_decode(config: Config, networks: Networks) -> Callable:
+  graph = nnx.graphdef(networks.generator)
+
+  def decode(frozen: Frozen, w_plus: Array) -> Array:
+    generator = nnx.merge(graph, frozen.generator)
+    images = generator.synthesis(w_plus, noise="stored")
+    return ops.adaptive_avg_pool(images, config.data.size)
+
+  return decode

@@ -1,0 +1,124 @@
+"""Numbers of a run: a progress bar or plain lines, metrics.jsonl, TensorBoard.
+
+Only the first process writes.
+"""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+class Logger:
+  """Shows and keeps metrics.
+
+  Args:
+    workdir: gets metrics.jsonl and the TensorBoard files (tensorboard/).
+    first_step: where the run (re)starts; older entries of metrics.jsonl that
+      lie beyond it belong to a run that was cut off, and are dropped.
+    steps: where it ends.
+    batch_size: for the rate in images per second.
+    log_every: steps between two entries.
+  """
+
+  def __init__(
+    self,
+    workdir: str | Path,
+    *,
+    first_step: int,
+    steps: int,
+    batch_size: int,
+    log_every: int,
+  ):
+    self.steps = steps
+    self.batch_size = batch_size
+    self.log_every = log_every
+    self.active = jax.process_index() == 0
+    self._rate_from = (first_step, time.perf_counter())
+    self._bar: Any = None
+    if not self.active:
+      return
+    from tensorboardX import SummaryWriter
+
+    self._path = Path(workdir, "metrics.jsonl")
+    _drop_from(self._path, first_step)
+    self._board = SummaryWriter(
+      str(Path(workdir, "tensorboard")), purge_step=first_step
+    )
+    if sys.stderr.isatty():
+      from tqdm import tqdm
+
+      self._bar = tqdm(
+        total=steps, initial=first_step, unit="step", dynamic_ncols=True
+      )
+
+  def step(self, step: int, metrics: dict[str, Any]) -> None:
+    """One training step is done; `metrics` are arrays that are ready soon."""
+    if not self.active:
+      return
+    if self._bar is not None:
+      self._bar.update(1)
+    if step % self.log_every and step != self.steps:
+      return
+    values = {name: float(value) for name, value in metrics.items()}
+    values["images_per_second"] = self._rate(step)
+    self.write(step, {f"train/{k}": v for k, v in values.items()})
+    text = " ".join(
+      f"{name} {values[name]:.4g}"
+      for name in ("loss", "l2", "stage", "images_per_second")
+      if name in values
+    )
+    if self._bar is not None:
+      self._bar.set_postfix_str(text.replace("images_per_second", "img/s"))
+    else:
+      print(f"step {step}/{self.steps} {text}", flush=True)
+
+  def write(self, step: int, values: dict[str, float]) -> None:
+    """Keeps numbers without showing them."""
+    if not self.active:
+      return
+    for name, value in values.items():
+      self._board.add_scalar(name, value, step)
+    # JSON has no NaN or infinity.
+    kept = {k: v if math.isfinite(v) else str(v) for k, v in values.items()}
+    with self._path.open("a") as file:
+      file.write(json.dumps({"step": step} | kept) + "\n")
+
+  def say(self, text: str) -> None:
+    """Prints a line without breaking the progress bar."""
+    if self._bar is not None:
+      self._bar.write(text)
+    elif self.active:
+      print(text, flush=True)
+
+  def close(self) -> None:
+    """Closes the files and the bar."""
+    if not self.active:
+      return
+    if self._bar is not None:
+      self._bar.close()
+    self._board.close()
+
+  def _rate(self, step: int) -> float:
+    since, then = self._rate_from
+    now = time.perf_counter()
+    self._rate_from = (step, now)
+    return (step - since) * self.batch_size / max(now - then, 1e-9)
+
+
+def _drop_from(path: Path, step: int) -> None:
+  """Removes the entries after `step`, and a last line that was cut off."""
+  if not path.exists():
+    return
+  kept = []
+  for line in path.read_text().splitlines():
+    try:
+      if json.loads(line)["step"] <= step:
+        kept.append(line + "\n")
+    except (ValueError, KeyError):
+      continue
+  path.write_text("".join(kept))

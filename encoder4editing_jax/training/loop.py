@@ -1,0 +1,268 @@
+"""A whole training run: from a config to an exported inverter and a picture.
+
+workdir/config.json          the resolved config
+workdir/data/                rendered images, if any
+workdir/checkpoints/STEP/    states; the same command continues from them
+workdir/metrics.jsonl, tensorboard/
+workdir/eval.json, inversions.png, inverter.safetensors
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from encoder4editing_jax import weights
+from encoder4editing_jax.config import Config, ConfigError
+from encoder4editing_jax.data import pipeline, sources
+from encoder4editing_jax.models.inverter import Inverter
+from encoder4editing_jax.training import pictures, state as states
+from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
+from encoder4editing_jax.training.evaluation import Evaluator, mean_image
+from encoder4editing_jax.training.logging import Logger
+from encoder4editing_jax.training.parallel import pmap_step, replicate
+from encoder4editing_jax.training.preparation import (
+  Plan,
+  prepare,
+  render_missing,
+)
+from encoder4editing_jax.training.state import Frozen, Networks, TrainState
+from encoder4editing_jax.training.step import make_train_step, stage_at
+
+# A resumed run may not change these: its arrays or its data would not fit.
+FIXED = ("model.", "discriminator.", "data.size", "run.seed", "run.batch_size")
+
+
+def run(config: Config, workdir: str | Path) -> dict[str, Any]:
+  """Trains, or continues to train, an encoder.
+
+  Args:
+    config: see `config`.
+    workdir: folder of the run; made if need be, once everything is checked.
+
+  Returns:
+    The numbers of the last evaluation, as in eval.json.
+
+  Raises:
+    ConfigError: one line per problem; the folder has not been touched.
+    sources.DataError: the same for the images.
+  """
+  began = time.perf_counter()
+  workdir = Path(workdir)
+  plan = prepare(config)
+  _check_workdir(workdir)
+  networks = states.build_networks(config, plan.generator)
+  workdir.mkdir(parents=True, exist_ok=True)
+  plan = render_missing(plan, config, workdir)
+  checkpoints = Checkpoints(workdir, config.run.keep)
+  try:
+    state = _start(config, networks, checkpoints)
+    save_config(config, workdir)
+    _announce(config, networks, plan, state)
+    frozen = replicate(states.create_frozen(networks))
+    judge = _Judge(config, networks, plan, frozen, workdir)
+    state = _train(config, networks, plan, state, frozen, judge, checkpoints)
+    results = judge.final(state)
+  finally:
+    checkpoints.close()
+  export(config, networks, state, workdir / "inverter.safetensors")
+  results["seconds"] = round(time.perf_counter() - began, 1)
+  _write_results(results, workdir)
+  return results
+
+
+def _train(
+  config: Config,
+  networks: Networks,
+  plan: Plan,
+  state: TrainState,
+  frozen: Frozen,
+  judge: "_Judge",
+  checkpoints: Checkpoints,
+) -> TrainState:
+  """The loop; the host reads the numbers of a step while the next one runs."""
+  settings, first = config.run, int(state.step)
+  train_step = pmap_step(make_train_step(config, networks))
+  state = replicate(state)
+  logger = Logger(
+    judge.workdir,
+    first_step=first,
+    steps=settings.steps,
+    batch_size=settings.batch_size,
+    log_every=settings.log_every,
+  )
+  pending: tuple[int, dict[str, Any]] | None = None
+  penalty: dict[str, Any] = {}
+  batches = _train_batches(config, plan.train, first)
+  for step in range(first + 1, settings.steps + 1):
+    state, metrics = train_step(state, frozen, next(batches))
+    if (step - 1) % config.discriminator.r1_every == 0 and "r1" in metrics:
+      penalty = {"r1": metrics["r1"]}
+    if pending:
+      logger.step(*pending)
+    pending = (step, metrics | penalty)
+    last = step == settings.steps
+    if step % settings.save_every == 0 or last:
+      checkpoints.save(state, config)
+    if step % settings.eval_every == 0 and not last:
+      logger.step(*pending)
+      pending = None
+      results, _ = judge(state)
+      logger.write(step, {f"eval/{k}": v for k, v in results.items()})
+      logger.say(f"step {step} {summary(results)}")
+  if pending:
+    logger.step(*pending)
+  logger.close()
+  return state
+
+
+class _Judge:
+  """Evaluates states of one run on its held-out images."""
+
+  def __init__(
+    self,
+    config: Config,
+    networks: Networks,
+    plan: Plan,
+    frozen: Frozen,
+    workdir: Path,
+  ):
+    self.config = config
+    self.plan = plan
+    self.frozen = frozen
+    self.workdir = workdir
+    self._evaluator = Evaluator(config, networks)
+    self._mean: np.ndarray | None = None
+
+  def __call__(self, state: TrainState) -> tuple[dict, dict]:
+    """Numbers and picture columns; both empty without held-out images."""
+    if not self.plan.evaluation:
+      return {}, {}
+    if self._mean is None:
+      self._mean = mean_image(_all_batches(self.config, self.plan.train))
+    batches = _all_batches(self.config, self.plan.evaluation)
+    return self._evaluator(state, self.frozen, batches, self._mean)
+
+  def final(self, state: TrainState) -> dict[str, Any]:
+    """The evaluation at the end, with its picture."""
+    results, columns = self(state)
+    if columns:
+      pictures.save_grid(self.workdir / "inversions.png", columns)
+    return {"step": int(state.step)} | results
+
+
+def export(
+  config: Config, networks: Networks, state: TrainState, path: Path
+) -> None:
+  """Writes the inverter; `e4e.load` opens it."""
+  encoder = states.build_encoder(config, networks.generator, bn_axis=None)
+  nnx.update(encoder, jax.device_get(state.encoder))
+  nnx.update(encoder, jax.device_get(state.statistics))
+  weights.save(Inverter(encoder, networks.generator), path)
+
+
+def summary(results: dict[str, Any]) -> str:
+  """One line about an evaluation."""
+  if "psnr" not in results:
+    return "no held-out images, so nothing was evaluated"
+  line = (
+    f"PSNR {results['psnr']:.2f} dB on {results['images']} held-out images; "
+    f"mean image {results['psnr_mean_image']:.2f} dB; "
+    f"gain {results['psnr_gain']:+.2f} dB"
+  )
+  for name in (key[:-5] for key in results if key.endswith("_plus")):
+    before, after = results[f"{name}_reconstruction"], results[f"{name}_plus"]
+    minus = results[f"{name}_minus"]
+    line += f"; {name} {before:.2f} -> {after:.2f} (+), {minus:.2f} (-)"
+  return line
+
+
+def _start(
+  config: Config, networks: Networks, checkpoints: Checkpoints
+) -> TrainState:
+  """A fresh state, or that of the newest checkpoint."""
+  state = states.create_state(config, networks)
+  if checkpoints.latest_step() is None:
+    return state
+  changes = config.changes(checkpoints.config())
+  listed = "; ".join(
+    f"{k}: {old} -> {new}" for k, (new, old) in changes.items()
+  )
+  if any(name.startswith(FIXED) for name in changes):
+    raise ConfigError(
+      f"the run in this folder was made with another config ({listed}); use "
+      "the same values, or another --workdir."
+    )
+  if changes:
+    print(f"continuing with a changed config: {listed}", flush=True)
+  return checkpoints.restore(state)
+
+
+def _check_workdir(workdir: Path) -> None:
+  if workdir.exists() and not workdir.is_dir():
+    raise ConfigError(f"--workdir {workdir} is a file; name a folder.")
+
+
+def _train_batches(
+  config: Config, source: sources.Source, first_step: int
+) -> Iterator[dict[str, np.ndarray]]:
+  return pipeline.train_batches(
+    source,
+    size=config.data.size,
+    batch_size=config.run.batch_size,
+    seed=config.run.seed,
+    first_step=first_step,
+    flip=config.data.flip,
+    workers=config.data.workers,
+    max_megapixels=config.data.max_megapixels,
+    host=jax.process_index(),
+    hosts=jax.process_count(),
+  )
+
+
+def _all_batches(config: Config, source: sources.Source):
+  return pipeline.all_batches(
+    source,
+    size=config.data.size,
+    batch_size=config.run.batch_size,
+    workers=config.data.workers,
+    max_megapixels=config.data.max_megapixels,
+  )
+
+
+def _announce(
+  config: Config, networks: Networks, plan: Plan, state: TrainState
+) -> None:
+  n = sum(x.size for x in jax.tree.leaves(state.encoder))
+  print(
+    f"{config.model.encoder} with {n / 1e6:.2f} M parameters, "
+    f"{len(plan.train)} training and {len(plan.evaluation or [])} held-out "
+    f"images, {jax.device_count()} {jax.default_backend()} device(s), "
+    f"from step {int(state.step)} to {config.run.steps}",
+    flush=True,
+  )
+  n_styles = networks.generator.n_styles
+  last = stage_at(np.int32(config.run.steps), config, n_styles)
+  if last is not None and int(last) < n_styles - 1:
+    print(
+      f"note: this run ends at stage {int(last)} of {n_styles - 1}; the styles "
+      "after it stay untrained. Lower progressive.start or progressive.every, "
+      "or raise run.steps, to train all of them.",
+      flush=True,
+    )
+
+
+def _write_results(results: dict[str, Any], workdir: Path) -> None:
+  (workdir / "eval.json").write_text(json.dumps(results, indent=2) + "\n")
+  print(summary(results))
+  files = ["inverter.safetensors", "eval.json"]
+  if (workdir / "inversions.png").exists():
+    files.insert(0, "inversions.png")
+  print(
+    f"{results['seconds']} s; see " + ", ".join(f"{workdir / f}" for f in files)
+  )

@@ -1,0 +1,34 @@
+"""Optimizers, as optax chains."""
+
+import optax
+
+from encoder4editing_jax.config import Config
+
+
+def learning_rate(config: Config) -> optax.Schedule:
+  """Learning rate of the encoder as a function of the step."""
+  optim, steps = config.optim, config.run.steps
+  if optim.schedule == "cosine":
+    main = optax.cosine_decay_schedule(optim.lr, max(steps - optim.warmup, 1))
+  else:
+    main = optax.constant_schedule(optim.lr)
+  if not optim.warmup:
+    return main
+  rise = optax.linear_schedule(
+    optim.lr / optim.warmup, optim.lr, optim.warmup - 1
+  )
+  return optax.join_schedules([rise, main], [optim.warmup])
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+  """The encoder's optimizer."""
+  makers = {"adam": optax.adam, "sgd": optax.sgd}
+  return makers[config.optim.name](learning_rate(config))
+
+
+def make_discriminator_optimizer(
+  config: Config,
+) -> optax.GradientTransformation:
+  """The latent discriminator's optimizer: Adam, or SGD beside an SGD."""
+  makers = {"adam": optax.adam, "sgd": optax.sgd}
+  return makers[config.optim.name](config.discriminator.lr)

@@ -1,0 +1,81 @@
+"""One step on many devices. The only file that says pmap.
+
+A step is a pure function of one shard, `step(state, frozen, batch) -> (state,
+metrics)`, which speaks to the other shards by collectives over `AXIS`. State
+and frozen networks are the same on every device, batches are split.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+
+AXIS = "batch"
+
+Step = Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+def pmap_step(step: Step, devices: Sequence[jax.Device] | None = None) -> Step:
+  """The step on all devices by `jax.pmap`; its first argument is donated.
+
+  Args:
+    step: function of one shard.
+    devices: all local ones if None.
+
+  Returns:
+    A function of the state, the frozen networks and a whole batch (leaves
+    `[b ...]`, b divisible by the number of devices). No leading device axis
+    goes in or comes out with the state.
+  """
+  n = len(devices) if devices else jax.local_device_count()
+  mapped = jax.pmap(
+    step,
+    axis_name=AXIS,
+    in_axes=(None, None, 0),
+    out_axes=None,
+    devices=devices,
+    donate_argnums=0,
+  )
+  return lambda state, frozen, batch: mapped(state, frozen, split(batch, n))
+
+
+def shard_map_step(
+  step: Step, devices: Sequence[jax.Device] | None = None
+) -> Step:
+  """The same by `jit(shard_map)`, the form that compiles ahead of time.
+
+  `check_vma=False`: with the check, gradients of replicated parameters are
+  summed over devices before the step's own `pmean` gets to see them.
+  """
+  mesh = Mesh(np.asarray(devices or jax.local_devices()), (AXIS,))
+  mapped = jax.shard_map(
+    step,
+    mesh=mesh,
+    in_specs=(P(), P(), P(AXIS)),
+    out_specs=P(),
+    check_vma=False,
+  )
+  return jax.jit(mapped, donate_argnums=0)
+
+
+def split(batch: Any, n: int) -> Any:
+  """Leaves `[b ...]` as `[n b/n ...]`."""
+  return jax.tree.map(lambda x: x.reshape((n, -1, *x.shape[1:])), batch)
+
+
+def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+  """A copy of every array on every device, safe to donate."""
+  mesh = Mesh(np.asarray(devices or jax.local_devices()), (AXIS,))
+  sharding = NamedSharding(mesh, P())
+  # Through host memory: device_put may alias the first device's buffer, and
+  # donating an alias deletes the original.
+  return jax.tree.map(lambda x: _put(x, sharding), tree)
+
+
+def _put(x: Any, sharding: NamedSharding) -> jax.Array:
+  if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+    data = np.array(jax.random.key_data(x))
+    return jax.random.wrap_key_data(jax.device_put(data, sharding))
+  return jax.device_put(np.array(x), sharding)

@@ -1,0 +1,159 @@
+"""Everything that can be wrong with a run, found before it leaves a trace.
+
+`prepare` reads and checks; it writes nothing, not even the folder of the run.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from encoder4editing_jax import weights
+from encoder4editing_jax.config import FACEWORLD, Config, ConfigError
+from encoder4editing_jax.data import sources
+from encoder4editing_jax.models.stylegan2 import Generator
+
+HELD_OUT_SEED = 1_000_003  # rendered with another seed: never trained on
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What a run needs besides its config; a source of None is to be drawn."""
+
+  generator: Generator
+  train: sources.Source | None
+  evaluation: sources.Source | None
+
+
+def prepare(config: Config) -> Plan:
+  """Checks config, devices, generator and data.
+
+  Raises:
+    ConfigError: with one line for each problem.
+    sources.DataError: the images cannot be used.
+  """
+  config.validate()
+  _check_devices(config)
+  generator = load_generator(config)
+  check_sizes(config, generator)
+  train, evaluation = _open_sources(config)
+  return Plan(generator, train, evaluation)
+
+
+def load_generator(config: Config) -> Generator:
+  """The frozen generator of a config.
+
+  Raises:
+    ConfigError: there is no such file, or it holds something else.
+  """
+  name = config.model.generator
+  if name == FACEWORLD:
+    from encoder4editing_jax import faceworld
+
+    return faceworld.load_generator()
+  if not Path(name).is_file():
+    raise ConfigError(
+      f"model.generator: there is no file {name}; name a generator saved by "
+      f'e4e.save (.safetensors), or "{FACEWORLD}".'
+    )
+  try:
+    generator = weights.load(name)
+  except ValueError as error:
+    raise ConfigError(f"model.generator: {error}") from error
+  if not isinstance(generator, Generator):
+    raise ConfigError(
+      f"model.generator: {name} holds a {type(generator).__name__}; name the "
+      "file of a Generator."
+    )
+  return generator
+
+
+def check_sizes(config: Config, generator: Generator) -> None:
+  """Raises ConfigError unless encoder, images and generator fit together."""
+  name = config.model.generator
+  (h, w), (rows, columns) = config.data.size, generator.image_shape
+  if h * columns != w * rows or h > rows:
+    raise ConfigError(
+      f"data.size is {h} x {w}, but the generator {name} draws {rows} x "
+      f"{columns}; set data.size to {rows} {columns} or to a smaller size of "
+      "that shape."
+    )
+  wanted = config.model.n_styles
+  if wanted is not None and wanted != generator.n_styles:
+    raise ConfigError(
+      f"model.n_styles is {wanted}, but the generator {name} of size "
+      f"{generator.size} takes {generator.n_styles}; set it to "
+      f"{generator.n_styles} or None."
+    )
+
+
+def _check_devices(config: Config) -> None:
+  batch, n = config.run.batch_size, jax.device_count()
+  if batch % n:
+    raise ConfigError(
+      f"run.batch_size is {batch}, which is not divisible by {n} devices; "
+      f"set it to a multiple of {n}."
+    )
+
+
+def _open_sources(
+  config: Config,
+) -> tuple[sources.Source | None, sources.Source | None]:
+  data = config.data
+  train = None if data.train == FACEWORLD else _open(data.train, config)
+  if data.eval and data.eval != FACEWORLD:
+    return train, _open(data.eval, config)
+  if train is not None and not data.eval:
+    return sources.hold_out(train, data.eval_images)
+  return train, None
+
+
+def _open(folder: str, config: Config) -> sources.Source:
+  """The readable images of a folder."""
+  source = sources.FolderSource(folder)
+  data = config.data
+  broken = sources.find_unreadable(
+    source, workers=data.workers, max_megapixels=data.max_megapixels
+  )
+  if not broken:
+    return source
+  names = "; ".join(f"{bad.name}: {bad.reason}" for bad in broken)
+  found = f"{len(broken)} of {len(source)} images cannot be read ({names})"
+  left = sorted(set(range(len(source))) - {bad.index for bad in broken})
+  if data.on_unreadable == "stop" or not left:
+    raise sources.DataError(
+      f"{found}; replace them, or set data.on_unreadable to skip."
+      if left
+      else f"{found}; name a folder with readable images."
+    )
+  print(f"skipping: {found}", flush=True)
+  return sources.Subset(source, left)
+
+
+def render_missing(plan: Plan, config: Config, workdir: Path) -> Plan:
+  """Draws the faces that a plan leaves open, under `workdir/data`.
+
+  Faces that were drawn before are used again.
+  """
+  train, evaluation = plan.train, plan.evaluation
+  if train is None:
+    train = _render(config, workdir, config.data.rendered_images, 0)
+  wants_faces = config.data.train == FACEWORLD or config.data.eval == FACEWORLD
+  if evaluation is None and wants_faces and config.data.eval_images:
+    n = config.data.eval_images
+    evaluation = _render(config, workdir, n, HELD_OUT_SEED)
+  return dataclasses.replace(plan, train=train, evaluation=evaluation)
+
+
+def _render(config: Config, workdir: Path, n: int, offset: int):
+  from encoder4editing_jax import faceworld
+
+  seed, size = config.run.seed + offset, max(config.data.size)
+  folder = workdir / "data" / f"faceworld-{size}-seed{seed}-{n}"
+  if not folder.exists():
+    print(f"drawing {n} faces into {folder}", flush=True)
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    faceworld.write_images(unfinished, n, seed=seed, size=size)
+    unfinished.rename(folder)
+  return sources.FolderSource(folder)

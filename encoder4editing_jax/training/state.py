@@ -1,0 +1,127 @@
+"""What a training run carries from step to step, and what it never changes.
+
+Networks appear as nested dictionaries of arrays (`nnx.to_pure_dict`), which
+every transform, optimizer and checkpoint takes as they are; `nnx.merge` with
+the graph of the module brings them back to life.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key
+
+from encoder4editing_jax.config import Config
+from encoder4editing_jax.models import encoders
+from encoder4editing_jax.models.discriminator import LatentDiscriminator
+from encoder4editing_jax.models.stylegan2 import Generator
+from encoder4editing_jax.training import optim, pool
+from encoder4editing_jax.training.parallel import AXIS
+
+Arrays = dict[Any, Any]
+"""Nested dictionaries of arrays, as `nnx.to_pure_dict` gives them."""
+
+
+class Networks(NamedTuple):
+  """The modules of a run; steps use their graphs, states their arrays."""
+
+  encoder: nnx.Module
+  generator: Generator
+  discriminator: nnx.Module
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """Everything that a checkpoint holds."""
+
+  step: Int[Array, ""]
+  encoder: Arrays
+  """Trained arrays of the encoder."""
+  statistics: Arrays
+  """The rest of the encoder: running means and variances."""
+  optimizer: optax.OptState
+  discriminator: Arrays
+  discriminator_optimizer: optax.OptState
+  real_pool: pool.Pool
+  fake_pool: pool.Pool
+  key: Key[Array, ""]
+  """Never changes: the numbers of a step come from (key, step)."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+  """Arguments of the step that it does not change, never saved with it."""
+
+  generator: Arrays
+  w_avg: Float[Array, "n d"]
+  features: dict[str, Arrays] = dataclasses.field(default_factory=dict)
+  """Feature networks of the losses, by the name of their term."""
+
+
+def build_encoder(
+  config: Config, generator: Generator, *, bn_axis: str | None = AXIS
+) -> nnx.Module:
+  """A fresh encoder for the styles of a generator, seeded by the config.
+
+  `bn_axis=None` makes the one that is exported: its batch statistics belong
+  to no device axis.
+  """
+  return getattr(encoders, config.model.encoder)(
+    generator.n_styles,
+    input_size=config.data.size,
+    style_dim=generator.style_dim,
+    num_layers=config.model.num_layers,
+    channels=config.model.channels,
+    bn_axis=bn_axis,
+    rngs=nnx.Rngs(config.run.seed),
+  )
+
+
+def build_networks(config: Config, generator: Generator) -> Networks:
+  """The modules of a run around its generator."""
+  discriminator = LatentDiscriminator(
+    generator.style_dim,
+    hidden=config.discriminator.hidden,
+    n_layers=config.discriminator.n_layers,
+    rngs=nnx.Rngs(config.run.seed + 1),
+  )
+  encoder = build_encoder(config, generator)
+  return Networks(encoder, generator, discriminator)
+
+
+def create_state(config: Config, networks: Networks) -> TrainState:
+  """The state before the first step."""
+  encoder, statistics = split_encoder(networks.encoder)
+  discriminator = nnx.to_pure_dict(nnx.state(networks.discriminator))
+  size, style_dim = config.discriminator.pool, networks.generator.style_dim
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    encoder=encoder,
+    statistics=statistics,
+    optimizer=optim.make_optimizer(config).init(encoder),
+    discriminator=discriminator,
+    discriminator_optimizer=optim.make_discriminator_optimizer(config).init(
+      discriminator
+    ),
+    real_pool=pool.empty(size, style_dim),
+    fake_pool=pool.empty(size, style_dim),
+    key=jax.random.key(config.run.seed),
+  )
+
+
+def create_frozen(networks: Networks) -> Frozen:
+  """The frozen networks; codes are offsets from the generator's mean w."""
+  generator = networks.generator
+  w_avg = jnp.tile(generator.w_avg[...][None], (generator.n_styles, 1))
+  return Frozen(nnx.to_pure_dict(nnx.state(generator)), w_avg)
+
+
+def split_encoder(encoder: nnx.Module) -> tuple[Arrays, Arrays]:
+  """Its trained arrays, and the rest (running statistics)."""
+  _, trained, rest = nnx.split(encoder, nnx.Param, ...)
+  return nnx.to_pure_dict(trained), nnx.to_pure_dict(rest)

@@ -1,0 +1,206 @@
+"""Decoding, folders and the pipeline."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from encoder4editing_jax.data import images, pipeline, sources
+
+
+def encoded(image, kind="PNG", **options):
+  buffer = io.BytesIO()
+  image.save(buffer, kind, **options)
+  return buffer.getvalue()
+
+
+def gradient(h=5, w=7):
+  y, x = np.mgrid[:h, :w]
+  values = np.stack([20 * y, 30 * x, 255 - 20 * y], -1)
+  return values.astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """Twelve files of four formats, in sub-folders, each of one grey level."""
+  root = tmp_path / "images"
+  kinds = ("png", "JPG", "jpeg", "webp")
+  for i in range(12):
+    path = root / f"part{i % 3}" / f"{i:02d}.{kinds[i % 4]}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (9 + i, 8), (20 * i,) * 3).save(path)
+  (root / "notes.txt").write_text("not an image")
+  (root / ".hidden.png").write_bytes(b"not an image")
+  return root
+
+
+def test_png_at_its_own_size_is_returned_to_the_bit():
+  values = gradient()
+  data = encoded(Image.fromarray(values))
+  np.testing.assert_array_equal(images.decode(data, (5, 7)), values)
+
+
+def test_flip_mirrors_columns():
+  values = gradient()
+  data = encoded(Image.fromarray(values))
+  flipped = images.decode(data, (5, 7), flip=True)
+  np.testing.assert_array_equal(flipped, values[:, ::-1])
+
+
+def test_shrinking_averages():
+  board = np.indices((64, 64)).sum(0) % 2 * 255
+  data = encoded(Image.fromarray(board.astype(np.uint8)))
+  small = images.decode(data, (8, 8))
+  assert small.shape == (8, 8, 3)
+  assert abs(small.astype(int) - 127).max() < 12
+
+
+def test_exif_orientation_is_applied():
+  image = Image.fromarray(gradient())
+  exif = Image.Exif()
+  exif[0x0112] = 6  # turn clockwise to show
+  data = encoded(image, exif=exif)
+  shown = images.decode(data, (7, 5))
+  np.testing.assert_array_equal(shown, np.rot90(gradient(), -1))
+
+
+def test_transparency_is_laid_on_white():
+  rgba = np.zeros((4, 4, 4), np.uint8)
+  rgba[:2, :, 3] = 255
+  shown = images.decode(encoded(Image.fromarray(rgba)), (4, 4))
+  assert (shown[:2] == 0).all() and (shown[2:] == 255).all()
+
+
+def test_palette_gives_colours_and_its_transparent_entry_white():
+  image = Image.new("P", (2, 2))
+  image.putpalette([10, 20, 30, 200, 100, 50])
+  image.putdata([0, 0, 1, 1])
+  plain = images.decode(encoded(image), (2, 2))
+  np.testing.assert_array_equal(plain[0, 0], [10, 20, 30])
+  np.testing.assert_array_equal(plain[1, 0], [200, 100, 50])
+  keyed = images.decode(encoded(image, transparency=1), (2, 2))
+  np.testing.assert_array_equal(keyed[1, 0], [255, 255, 255])
+
+
+def test_sixteen_bits_are_scaled():
+  values = np.array([[0, 257 * 40, 65535]], np.uint16)
+  shown = images.decode(encoded(Image.fromarray(values)), (1, 3))
+  np.testing.assert_array_equal(shown[0, :, 0], [0, 40, 255])
+
+
+def test_cmyk_becomes_rgb():
+  image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+  shown = images.decode(encoded(image, "JPEG", quality=95), (8, 8))
+  assert shown[0, 0, 0] > 240 and shown[0, 0, 1] < 15
+
+
+@pytest.mark.parametrize(
+  ("data", "reason"),
+  [
+    (b"", "empty"),
+    (b"<html>404</html>", "not one of"),
+    (encoded(Image.new("RGB", (64, 64), "red"), "GIF"), "not one of"),
+    (encoded(Image.effect_noise((64, 64), 50), "JPEG")[:900], "trunc"),
+    (encoded(Image.effect_noise((64, 64), 50), "PNG")[:900], "trunc"),
+  ],
+)
+def test_unreadable_bytes_say_why(data, reason):
+  with pytest.raises(images.UnreadableImage, match=reason):
+    images.decode(data, (8, 8))
+
+
+def test_size_limit_is_read_from_the_header():
+  data = encoded(Image.new("RGB", (2000, 1000)))[:200]
+  with pytest.raises(images.UnreadableImage, match="2000 x 1000"):
+    images.decode(data, (8, 8), max_megapixels=1.0)
+
+
+def test_folder_is_listed_recursively_and_sorted(folder):
+  source = sources.FolderSource(folder)
+  names = [source.name(i) for i in range(len(source))]
+  assert len(names) == 12
+  assert names == sorted(names)
+  assert all(isinstance(source[i], bytes) for i in range(12))
+
+
+def test_missing_and_empty_folders_say_what_to_do(tmp_path):
+  with pytest.raises(sources.DataError, match=r"nowhere does not exist"):
+    sources.FolderSource(tmp_path / "nowhere")
+  with pytest.raises(sources.DataError, match=r"holds no images; put"):
+    sources.FolderSource(tmp_path)
+
+
+def test_unreadable_files_are_found_by_name(folder):
+  (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+  source = sources.FolderSource(folder)
+  found = sources.find_unreadable(source)
+  assert [f.name for f in found] == [str(folder / "broken.jpg")]
+  assert source.name(found[0].index) == found[0].name
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 100])
+def test_held_out_images_are_not_trained_on(folder, n):
+  source = sources.Subset(sources.FolderSource(folder), list(range(12)) * 5)
+  train, held_out = sources.hold_out(source, n)
+  assert len(held_out) == min(n, 6)
+  assert sorted(train.indices + held_out.indices) == list(range(60))
+
+
+def read(folder, steps, **options):
+  settings = {"size": (8, 8), "batch_size": 4, "seed": 3} | options
+  stream = pipeline.train_batches(sources.FolderSource(folder), **settings)
+  return [next(stream)["image"] for _ in range(steps)]
+
+
+def test_batches_are_uint8(folder):
+  (batch,) = read(folder, 1, size=(8, 16))
+  assert batch.shape == (4, 8, 16, 3) and batch.dtype == np.uint8
+
+
+def test_a_batch_is_a_function_of_seed_and_step(folder):
+  whole = read(folder, 7, workers=1)
+  np.testing.assert_array_equal(whole, read(folder, 7, workers=4))
+  np.testing.assert_array_equal(whole[5:], read(folder, 2, first_step=5))
+  assert (np.array(whole) != np.array(read(folder, 7, seed=4))).any()
+
+
+def test_an_epoch_shows_every_image_once_and_epochs_differ(folder):
+  levels = np.array(read(folder, 6))[:, :, 0, 0, 0].reshape(2, 12)
+  assert len(set(levels[0])) == len(set(levels[1])) == 12
+  assert (levels[0] != levels[1]).any()
+
+
+def test_hosts_share_every_batch_in_order(folder):
+  whole = read(folder, 4, first_step=2)
+  parts = [read(folder, 4, first_step=2, host=h, hosts=2) for h in (0, 1)]
+  np.testing.assert_array_equal(whole, np.concatenate(parts, 1))
+
+
+def test_half_of_the_images_are_flipped(tmp_path):
+  values = np.zeros((8, 8, 3), np.uint8)
+  values[:, 4:] = 255
+  for i in range(40):
+    Image.fromarray(values).save(tmp_path / f"{i}.png")
+  flipped = np.array(read(tmp_path, 10))[..., 0, 0, 0].ravel() > 0
+  assert 8 < flipped.sum() < 32
+  assert not (np.array(read(tmp_path, 10, flip=False))[..., 0, 0] > 0).any()
+
+
+def test_a_file_that_breaks_during_training_is_named(folder):
+  stream = pipeline.train_batches(
+    sources.FolderSource(folder), size=(8, 8), batch_size=12, seed=0
+  )
+  (folder / "part0" / "00.png").write_bytes(b"gone")
+  with pytest.raises(Exception, match=r"00\.png cannot be decoded"):
+    next(stream)
+
+
+def test_all_batches_is_every_image_once_in_order(folder):
+  source = sources.FolderSource(folder)
+  found = list(pipeline.all_batches(source, size=(8, 8), batch_size=5))
+  assert [len(batch["image"]) for batch in found] == [5, 5, 2]
+  wanted = [images.decode(source[i], (8, 8)) for i in range(12)]
+  np.testing.assert_array_equal(
+    np.concatenate([batch["image"] for batch in found]), wanted
+  )
