@@ -10,13 +10,13 @@ example `synthesis.blocks.0.conv1.kernel`. Nothing in a file is executed.
 import importlib
 import inspect
 import json
+import math
 import os
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
@@ -120,21 +120,19 @@ def _leaves(module: nnx.Module) -> dict[str, nnx.Variable]:
   return {".".join(map(str, path)): leaf for path, leaf in flat}
 
 
-def _refuse(path: Path, names: Iterable[str], what: str) -> None:
-  if names := sorted(names):
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    raise ValueError(f"{path}: {what}: {names[0]}{more}.")
-
-
-def _check(path: Path, leaves: Mapping[str, nnx.Variable], shapes: Shapes):
+def _check(
+  path: Path, leaves: Mapping[str, nnx.Variable], shapes: Shapes
+) -> None:
   """The file and the module have the same leaves, of the same shapes."""
-  _refuse(path, set(leaves) - set(shapes), "a leaf is missing")
-  _refuse(path, set(shapes) - set(leaves), "a leaf is not in the module")
+  if lone := sorted(set(leaves) ^ set(shapes)):
+    which = "not in the file" if lone[0] in leaves else "not in the module"
+    more = f"; {len(lone)} leaves differ" if len(lone) > 1 else ""
+    raise ValueError(f"{path}: leaf {lone[0]} is {which}{more}.")
   for name, leaf in leaves.items():
-    if tuple(leaf.shape) != tuple(shapes[name]):
+    if tuple(leaf.shape) != shapes[name]:
       raise ValueError(
-        f"{path}: leaf {name} has shape {tuple(shapes[name])}, the module "
-        f"takes {tuple(leaf.shape)}."
+        f"{path}: leaf {name} has shape {shapes[name]}, the module takes "
+        f"{tuple(leaf.shape)}."
       )
 
 
@@ -286,18 +284,18 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
   path = Path(path)
   _, header, shapes = _open(path)
   module = _rebuild(path, header, shapes)
-  sizes = {True: 0, False: 0}
-  for leaf in jax.tree.leaves(
-    nnx.state(module), is_leaf=lambda x: isinstance(x, nnx.Variable)
-  ):
-    sizes[isinstance(leaf, nnx.Param)] += int(np.prod(leaf.shape))
+  parameters = sum(
+    math.prod(leaf.shape)
+    for leaf in _leaves(module).values()
+    if isinstance(leaf, nnx.Param)
+  )
   return {
     "file": str(path),
     "bytes": path.stat().st_size,
     "module": header["architecture"]["module"],
-    "n_styles": getattr(module, "n_styles", None),
-    "parameters": sizes[True],
-    "buffers": sizes[False],
+    "n_styles": getattr(getattr(module, "generator", module), "n_styles", None),
+    "parameters": parameters,
+    "buffers": sum(map(math.prod, shapes.values())) - parameters,
     "dtype": header.get("dtype", "float32"),
     "architecture": header["architecture"],
   }

@@ -1,0 +1,154 @@
+"""The house rules: floors, owners of heavy packages, sizes, cheap imports."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "encoder4editing_jax"
+
+# A unit (a file or a folder) imports only from units on lower floors, or from
+# units to its left on its own floor.
+FLOORS = (
+  ("config", "ops"),
+  ("models", "weights"),
+  ("losses", "editing", "metrics", "align", "data", "faceworld"),
+  ("training",),
+  ("configs", "converters", "inference", "doctor", "cli", "demo", "train"),
+)
+RANKS = {
+  unit: (floor, place)
+  for floor, units in enumerate(FLOORS)
+  for place, unit in enumerate(units)
+}
+
+# Package: where alone it may be imported.
+OWNERS = {
+  "array_record": "data/",
+  "grain": "data/",
+  "orbax": "training/checkpoint.py",
+  "safetensors": "weights.py",
+  "tensorboardX": "training/logging.py",
+  "tensorflow": "nowhere",
+  "tensorflow_datasets": "data/",
+  "torch": "nowhere",
+  "tyro": "cli.py",
+}
+
+# What the library itself has to work without.
+ABSENT = ("grain", "tensorflow", "tensorflow_datasets", "torch", "tyro")
+
+
+def sources():
+  """The files of the library by their place in the installed package."""
+  found = {"train.py": ROOT / "train.py"}
+  for path in (ROOT / PACKAGE).rglob("*.py"):
+    place = path.relative_to(ROOT / PACKAGE)
+    if place.parts[0] not in ("configs", "converters", "__init__.py"):
+      found[place.as_posix()] = path
+  for folder in ("configs", "converters"):
+    for path in (ROOT / folder).rglob("*.py"):
+      found[path.relative_to(ROOT).as_posix()] = path
+  return found
+
+
+def imports(path):
+  """Every absolute name that a file imports, inside functions too."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{path}: relative import; write the full name"
+      yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def unit(place):
+  return place.split("/")[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("place", sorted(sources()))
+def test_files_import_from_lower_floors_only(place):
+  mine = unit(place)
+  for name in imports(sources()[place]):
+    package, _, rest = name.partition(".")
+    if package != PACKAGE:
+      continue
+    theirs = rest.split(".")[0]
+    assert theirs in RANKS, f"{place} imports {name}: not a unit of the house"
+    if theirs != mine:
+      assert RANKS[theirs] < RANKS[mine], f"{place} imports {name}: not below"
+
+
+def test_files_of_a_folder_do_not_import_each_other_in_circles():
+  graph = {}
+  for place, path in sources().items():
+    module = f"{PACKAGE}.{place.removesuffix('.py').replace('/', '.')}"
+    graph[module.removesuffix(".__init__")] = set(imports(path))
+  for module, names in graph.items():
+    parents = {name.rpartition(".")[0] for name in names}
+    graph[module] = (names | parents) & set(graph) - {module}
+  graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("place", sorted(sources()))
+def test_heavy_packages_have_one_owner(place):
+  for name in imports(sources()[place]):
+    owner = OWNERS.get(name.split(".")[0])
+    assert owner is None or place.startswith(owner), (
+      f"{place} imports {name}; it belongs to {owner}"
+    )
+
+
+def test_the_config_needs_only_the_standard_library():
+  for name in imports(ROOT / PACKAGE / "config.py"):
+    assert name.split(".")[0] in sys.stdlib_module_names, name
+
+
+@pytest.mark.parametrize("place", sorted(sources()))
+def test_files_are_short(place):
+  lines = len(sources()[place].read_text().splitlines())
+  assert lines <= 300, f"{place} has {lines} lines; split it by its nouns"
+
+
+def python(code):
+  """Runs code in a fresh interpreter at the root; returns what it prints."""
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def test_importing_the_package_imports_none_of_its_requirements():
+  out = python(
+    "import sys; before = set(sys.modules)\n"
+    f"import {PACKAGE}\n"
+    "print(*{m.split('.')[0] for m in set(sys.modules) - before})"
+  )
+  assert set(out.split()) <= {PACKAGE, *sys.stdlib_module_names}
+
+
+def test_the_library_works_without_its_heavier_requirements():
+  python(f"""
+import importlib.abc, sys
+
+class Absent(importlib.abc.MetaPathFinder):
+  def find_spec(self, name, path=None, target=None):
+    if name.split(".")[0] in {ABSENT}:
+      raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+import {PACKAGE} as e4e
+for name in e4e._NAMES:
+  getattr(e4e, name)
+for name in e4e._MODULES:
+  getattr(e4e, name)
+""")

@@ -1,0 +1,68 @@
+"""What setup.cfg and the stub say is what the tree holds."""
+
+import ast
+import configparser
+import importlib.metadata
+import re
+import sys
+from pathlib import Path
+
+import encoder4editing_jax as e4e
+from test_architecture import PACKAGE, ROOT, imports, sources
+
+
+def setup():
+  parser = configparser.ConfigParser()
+  parser.read(ROOT / "setup.cfg")
+  return parser
+
+
+def lines(section, key):
+  return setup()[section][key].split("\n")[1:]
+
+
+def test_every_folder_of_the_library_is_installed():
+  folders = {Path(place).parent for place in sources()} - {Path(".")}
+  dotted = {".".join((PACKAGE, *folder.parts)) for folder in folders}
+  assert set(lines("options", "packages")) == dotted | {PACKAGE}
+
+
+def test_every_folder_of_the_library_is_a_package():
+  for folder in {path.parent for path in sources().values()} - {ROOT}:
+    assert (folder / "__init__.py").is_file(), folder
+
+
+def test_every_imported_package_is_required():
+  required = {
+    re.split(r"[<>=\[]", line)[0].lower().replace("_", "-")
+    for line in lines("options", "install_requires")
+  }
+  owners = importlib.metadata.packages_distributions()
+  for place, path in sources().items():
+    for name in imports(path):
+      top = name.split(".")[0]
+      if top not in {PACKAGE, *sys.stdlib_module_names}:
+        names = {d.lower().replace("_", "-") for d in owners.get(top, [top])}
+        assert names & required, f"{place} imports {top}; setup.cfg lacks it"
+
+
+def test_the_stub_names_what_loads():
+  tree = ast.parse((ROOT / PACKAGE / "__init__.pyi").read_text())
+  found = {
+    alias.asname: node.module
+    for node in ast.walk(tree)
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+  }
+  names = {k: f"{PACKAGE}.{v}" for k, v in e4e._NAMES.items()}
+  assert found == names | dict.fromkeys(e4e._MODULES, PACKAGE)
+
+
+def test_every_public_name_loads():
+  for name in (*e4e._NAMES, *e4e._MODULES):
+    assert getattr(e4e, name) is not None
+  assert set(e4e._NAMES) <= set(dir(e4e))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+  assert not hasattr(e4e, "encoder5editing")
