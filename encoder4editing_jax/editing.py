@@ -1,0 +1,42 @@
+"""Edits of codes as functions of W+ (arXiv 2102.02766, section 5).
+
+A direction is a vector of W, `[d]` for all layers alike or `[n d]`.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def move(
+  w_plus: Float[Array, "b n d"],
+  direction: Array,
+  strength: float | Array,
+  layers: Sequence[int] | None = None,
+) -> Float[Array, "b n d"]:
+  """Codes moved along a direction (InterFaceGAN, arXiv 1907.10786, eq. 6).
+
+  Args:
+    w_plus: codes.
+    direction: `[d]`, `[1 d]` or `[n d]`.
+    strength: steps along it, one number or one per example `[b]`.
+    layers: which styles move, 0 the coarsest; all if None.
+
+  Raises:
+    ValueError: the direction does not fit the codes, or a layer is not there.
+  """
+  n, d = w_plus.shape[1:]
+  direction = jnp.atleast_2d(jnp.asarray(direction))
+  if direction.shape not in ((1, d), (n, d)):
+    raise ValueError(
+      f"the direction has shape {direction.shape}, the codes take {(d,)} or "
+      f"{(n, d)}."
+    )
+  step = jnp.reshape(jnp.asarray(strength), (-1, 1, 1)) * direction[None]
+  if layers is None:
+    return w_plus + step
+  if bad := [i for i in layers if not 0 <= i < n]:
+    raise ValueError(f"layers names layer {bad[0]}; use 0 to {n - 1}.")
+  moved = jnp.zeros((1, n, 1)).at[:, jnp.array(layers, int)].set(1.0)
+  return w_plus + step * moved
