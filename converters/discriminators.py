@@ -1,0 +1,105 @@
+"""Discriminators: of style vectors (e4e), of images (rosinality)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from encoder4editing_jax.converters import table as tables, transfer
+from encoder4editing_jax.converters.stylegan2 import (
+  FILTER,
+  channel_rule,
+  unwrap,
+)
+from encoder4editing_jax.converters.table import (
+  Fixed,
+  Row,
+  Table,
+  flattened,
+  kernel,
+  linear,
+)
+from encoder4editing_jax.models.discriminator import (
+  Discriminator,
+  LatentDiscriminator,
+)
+
+
+def latent_discriminator_table(net: LatentDiscriminator) -> Table:
+  """The names of e4e's `LatentCodesDiscriminator`."""
+  return tables.join(
+    linear(f"mlp.{2 * i}", f"layers.{i}") for i in range(net.n_layers)
+  )
+
+
+def to_latent_discriminator(
+  checkpoint: Mapping[str, Any],
+) -> LatentDiscriminator:
+  """e4e's discriminator of style vectors.
+
+  Args:
+    checkpoint: an e4e checkpoint saved with its training data (entry
+      `discriminator_state_dict`), or the bare state_dict.
+
+  Raises:
+    ValueError: see `transfer.fill`.
+  """
+  source = unwrap(checkpoint, "discriminator_state_dict")
+  what = "a latent discriminator"
+  hidden, style_dim = tables.shape(source, "mlp.0.weight", 2, what)
+  n_layers = 0
+  while f"mlp.{2 * n_layers}.weight" in source:
+    n_layers += 1
+  module = transfer.abstract(
+    lambda: LatentDiscriminator(style_dim, hidden, n_layers, rngs=nnx.Rngs(0))
+  )
+  return transfer.fill(module, latent_discriminator_table(module), source)
+
+
+def _biased(weight: str, bias: str, target: str) -> Table:
+  return kernel(weight, target) + Table(
+    (Row(f"{bias}.bias", f"{target}.bias"),)
+  )
+
+
+def discriminator_table(net: Discriminator) -> Table:
+  """The names of rosinality's discriminator."""
+  parts = [
+    _biased("convs.0.0", "convs.0.1", "from_rgb"),
+    _biased("final_conv.0", "final_conv.1", "final_conv"),
+    linear("final_linear.0", "linear1", flattened(4, 4)),
+    linear("final_linear.1", "linear2"),
+  ]
+  for i in range(len(net.blocks)):
+    source, target = f"convs.{i + 1}", f"blocks.{i}"
+    filters = (f"{source}.conv2.0.kernel", f"{source}.skip.0.kernel")
+    parts += [
+      _biased(f"{source}.conv1.0", f"{source}.conv1.1", f"{target}.conv1"),
+      _biased(f"{source}.conv2.1", f"{source}.conv2.2", f"{target}.conv2"),
+      kernel(f"{source}.skip.1", f"{target}.skip"),
+      Table(fixed=tuple(Fixed(name, FILTER) for name in filters)),
+    ]
+  return tables.join(parts)
+
+
+def to_discriminator(checkpoint: Mapping[str, Any]) -> Discriminator:
+  """StyleGAN2's image discriminator from a rosinality checkpoint.
+
+  Args:
+    checkpoint: `{"d": ..., ...}` or the bare state_dict.
+
+  Raises:
+    ValueError: see `transfer.fill`.
+  """
+  source = unwrap(checkpoint, "d")
+  what = "a StyleGAN2 discriminator"
+  n = tables.count(source, "convs.{}.skip.1.weight", start=1)
+  channels = {4 << n: tables.shape(source, "convs.0.0.weight", 4, what)[0]}
+  for i in range(n):
+    name = f"convs.{i + 1}.skip.1.weight"
+    channels[2 << (n - i)] = tables.shape(source, name, 4, what)[0]
+  size, rule = 4 << n, channel_rule(channels)
+  module = transfer.abstract(
+    lambda: Discriminator(size, **rule, rngs=nnx.Rngs(0))
+  )
+  return transfer.fill(module, discriminator_table(module), source)

@@ -1,0 +1,237 @@
+"""Whole frameworks: e4e, pSp and ReStyle checkpoints (originals' `pSp` class).
+
+`encoder.*` and `decoder.*` in one state_dict, with `opts` and `latent_avg`
+beside it. The encoders of e4e and of pSp have the same tensors, and so have
+ReStyle's two: only `opts["encoder_type"]` can tell them apart.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from encoder4editing_jax.converters import stylegan2, table as tables, transfer
+from encoder4editing_jax.converters.irse import (
+  body_arguments,
+  body_table,
+  is_resnet,
+)
+from encoder4editing_jax.converters.table import (
+  CONV,
+  LINEAR,
+  Row,
+  Source,
+  Table,
+  flattened,
+  linear,
+  norm,
+)
+from encoder4editing_jax.models import encoders
+from encoder4editing_jax.models.inverter import Inverter
+from encoder4editing_jax.models.stylegan2 import Generator
+
+POOLED = 7  # side of the map that the W+ encoder flattens
+
+_PYRAMIDS = ("Encoder4Editing", "GradualStyleEncoder")
+_BACKBONES = ("BackboneEncoder", "ProgressiveBackboneEncoder")
+_OFFICIAL = {
+  "SingleStyleCodeEncoder": "SingleStyleEncoder",
+  "BackboneEncoderUsingLastLayerIntoW": "SingleStyleEncoder",
+  "BackboneEncoderUsingLastLayerIntoWPlus": "WPlusEncoder",
+}
+
+
+def _candidates(source: Source) -> tuple[str, ...]:
+  """The encoders that have tensors of these names."""
+  if "styles.0.linear.weight" in source:
+    pyramid = "latlayer1.weight" in source
+    if is_resnet(source):
+      resnets = tuple("ResNet" + name for name in _BACKBONES)
+      return ("ResNetGradualStyleEncoder",) if pyramid else resnets
+    return _PYRAMIDS if pyramid else _BACKBONES
+  if "output_layer_2.3.weight" in source:
+    return ("WPlusEncoder",)
+  if "linear.weight" in source:
+    return ("SingleStyleEncoder",)
+  raise ValueError(
+    "'encoder.styles.0.linear.weight' and 'encoder.linear.weight' are missing, "
+    "so this is no e4e, pSp or ReStyle checkpoint; pass the whole file "
+    "({'state_dict': ..., 'opts': ...}), or use to_generator for a generator."
+  )
+
+
+def encoder_class(source: Source, encoder_type: str | None) -> type:
+  """The class of an encoder, from its names and what it is said to be.
+
+  Raises:
+    ValueError: the names fit another encoder than `encoder_type`, or fit
+      several and `encoder_type` is None.
+  """
+  fits = _candidates(source)
+  if encoder_type is None:
+    if len(fits) > 1:
+      raise ValueError(
+        f"the tensors are those of {fits[0]} as well as of {fits[1]}, and "
+        "there is no opts['encoder_type']; pass encoder_type= with the one "
+        "that it was trained as."
+      )
+    return getattr(encoders, fits[0])
+  name = _OFFICIAL.get(encoder_type, encoder_type)
+  if name not in fits:
+    raise ValueError(
+      f"encoder_type is {encoder_type!r}, but the tensors are those of "
+      f"{' or '.join(fits)}; pass encoder_type= with what it is."
+    )
+  return getattr(encoders, name)
+
+
+def _heads(first: int, n: int, target: str, depth: int) -> Table:
+  """Rows of n official heads, stacked along the first axis of our leaves."""
+  rows = []
+  for index in range(n):
+    name = f"styles.{first + index}"
+    rows += [
+      Row(f"{name}.linear.weight", f"{target}.linear_kernel", LINEAR, index),
+      Row(f"{name}.linear.bias", f"{target}.linear_bias", index=index),
+    ]
+    for k in range(depth):
+      conv = f"{name}.convs.{2 * k}", f"{target}.convs.{k}"
+      rows += [
+        Row(f"{conv[0]}.weight", f"{conv[1]}.kernel", CONV, index),
+        Row(f"{conv[0]}.bias", f"{conv[1]}.bias", index=index),
+      ]
+  return Table(tuple(rows))
+
+
+def encoder_table(encoder: encoders.Encoder) -> Table:
+  """The names of an encoder, without the prefix `encoder.`."""
+  parts = [body_table(encoder.body).under("", "body.")]
+  first = 0
+  for name in ("heads", "heads_coarse", "heads_middle", "heads_fine"):
+    if (heads := getattr(encoder, name, None)) is not None:
+      n = heads.linear_bias.shape[0]
+      parts.append(_heads(first, n, name, len(heads.convs)))
+      first += n
+  for i in (1, 2):
+    if hasattr(encoder, f"lateral{i}"):
+      used = getattr(encoder, f"lateral{i}") is not None
+      unused = Table(ignored=(rf"latlayer{i}\.(weight|bias)",))
+      parts.append(
+        linear(f"latlayer{i}", f"lateral{i}", CONV) if used else unused
+      )
+  if isinstance(encoder, encoders.WPlusEncoder):
+    layout = flattened(POOLED, POOLED)
+    parts += [
+      norm("output_layer_2.0", "norm"),
+      linear("output_layer_2.3", "project", layout),
+    ]
+  if hasattr(encoder, "linear"):
+    parts.append(linear("linear", "linear"))
+  return tables.join(parts)
+
+
+def encoder_arguments(
+  source: Source, cls: type, n_styles: int, style_dim: int
+) -> dict[str, Any]:
+  """The arguments of the encoder whose weights these are.
+
+  `n_styles` and `style_dim` are those of the generator, for encoders whose
+  own tensors do not say.
+  """
+  arguments = body_arguments(source)
+  if "styles.0.linear.weight" in source:
+    n_styles = tables.count(source, "styles.{}.linear.weight")
+    halvings = 0
+    while f"styles.0.convs.{2 * halvings}.weight" in source:
+      halvings += 1
+    arguments["input_size"] = 16 << halvings
+    style_dim = np.shape(source["styles.0.linear.weight"])[0]
+  elif cls is encoders.WPlusEncoder:
+    what = "pSp's encoder into W+"
+    rows, style_dim = tables.shape(source, "linear.weight", 2, what)
+    n_styles = rows // style_dim
+  return arguments | {"n_styles": n_styles, "style_dim": style_dim}
+
+
+def _options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+  opts = checkpoint.get("opts") or {}
+  return dict(opts) if isinstance(opts, Mapping) else dict(vars(opts))
+
+
+def _check_options(opts: Mapping[str, Any], size: int, channels: int) -> None:
+  """What the options say about the shapes agrees with them."""
+  found = {"stylegan_size": size, "output_size": size, "input_nc": channels}
+  if opts.get("label_nc"):
+    found["label_nc"] = found.pop("input_nc")
+  for name, value in found.items():
+    if opts.get(name) is not None and int(opts[name]) != value:
+      raise ValueError(
+        f"opts[{name!r}] is {opts[name]}, but the tensors say {value}; the "
+        "options are of another checkpoint. Correct or leave out opts."
+      )
+
+
+def _w_avg(latent_avg: Any, opts: Mapping[str, Any], restyle: bool, n, d):
+  """The inverter's mean codes `[n d]`, the generator's `[d]`."""
+  rows = stylegan2.latent_avg_rows(
+    np.zeros(d) if latent_avg is None else latent_avg, n, d
+  )
+  added = restyle or opts.get("start_from_latent_avg", True)
+  return rows if added else np.zeros_like(rows), stylegan2.centre(rows)
+
+
+def to_inverter(
+  checkpoint: Mapping[str, Any], encoder_type: str | None = None
+) -> Inverter:
+  """An e4e, pSp or ReStyle model, ready for inference.
+
+  Args:
+    checkpoint: `{"state_dict": ..., "opts": ..., "latent_avg": ...}` or a bare
+      state_dict; official name to array. Without `latent_avg` the mean code is
+      computed with a fixed seed, and a warning says so.
+    encoder_type: official name of the encoder, for checkpoints without
+      `opts["encoder_type"]`, over which it takes precedence.
+
+  Raises:
+    ValueError: what the encoder is cannot be told, options and tensors
+      disagree, or as `transfer.fill`.
+  """
+  opts = _options(checkpoint)
+  state = stylegan2.unwrap(checkpoint, "state_dict")
+  source = tables.below(state, "encoder.")
+  cls = encoder_class(source, encoder_type or opts.get("encoder_type"))
+  g_arguments = stylegan2.generator_arguments(tables.below(state, "decoder."))
+  size, d = g_arguments["size"], g_arguments["style_dim"]
+  n = 2 * (size.bit_length() - 1) - 2
+  e_arguments = encoder_arguments(source, cls, n, d)
+  channels = e_arguments["input_channels"]
+  _check_options(opts, size, channels)
+  restyle = channels == 6 and not opts.get("label_nc")
+  latent_avg = checkpoint.get("latent_avg")
+  w_avg, generator_w_avg = _w_avg(latent_avg, opts, restyle, n, d)
+
+  def build() -> Inverter:
+    encoder = cls(**e_arguments, rngs=nnx.Rngs(0))
+    generator = Generator(**g_arguments, rngs=nnx.Rngs(0))
+    return Inverter(encoder, generator, restyle=restyle)
+
+  module = transfer.abstract(build)
+  given = {"w_avg": w_avg, "generator.w_avg": generator_w_avg}
+  inverter = transfer.fill(module, inverter_table(module), state, given)
+  if latent_avg is None:
+    mean = stylegan2.compute_w_avg(inverter.generator)
+    inverter.generator.w_avg[...] = mean
+    if restyle or opts.get("start_from_latent_avg", True):
+      inverter.w_avg[...] = jnp.broadcast_to(mean, (n, d))
+  return inverter
+
+
+def inverter_table(inverter: Inverter) -> Table:
+  """The names of a framework's state_dict."""
+  encoder = encoder_table(inverter.encoder)
+  generator = stylegan2.generator_table(inverter.generator)
+  return encoder.under("encoder.", "encoder.") + generator.under(
+    "decoder.", "generator."
+  )

@@ -1,0 +1,201 @@
+"""StyleGAN2 networks of rosinality/stylegan2-pytorch (arXiv 1912.04958).
+
+The names that e4e, pSp and ReStyle use for their decoders. Everything about
+the architecture is read from shapes.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from encoder4editing_jax import ops
+from encoder4editing_jax.converters import table as tables, transfer
+from encoder4editing_jax.converters.table import (
+  Fixed,
+  Layout,
+  Row,
+  Source,
+  Table,
+  linear,
+)
+from encoder4editing_jax.models.stylegan2 import Generator
+
+W_AVG_SAMPLES = 10_000
+W_AVG_SEED = 0
+FILTER = np.outer(ops.FIR, ops.FIR).astype(np.float32)
+_USUAL_BASES = (32768, 16384)  # configurations F and E
+_log = logging.getLogger("encoder4editing_jax.converters")
+
+MODULATED = Layout(
+  lambda x: x[0].transpose(2, 3, 1, 0),
+  lambda x: x.transpose(3, 2, 0, 1)[None],
+)
+# A transposed convolution is a plain one of the flipped kernel.
+MODULATED_UP = Layout(
+  lambda x: x[0].transpose(2, 3, 1, 0)[::-1, ::-1],
+  lambda x: x[::-1, ::-1].transpose(3, 2, 0, 1)[None],
+)
+MAP = Layout(
+  lambda x: x[0].transpose(1, 2, 0), lambda x: x.transpose(2, 0, 1)[None]
+)
+SCALAR = Layout(lambda x: x.reshape(()), lambda x: x.reshape(1))
+RGB_BIAS = Layout(lambda x: x.reshape(-1), lambda x: x.reshape(1, -1, 1, 1))
+
+
+def _styled(source: str, target: str, noise: int, up: bool = False) -> Table:
+  layout = MODULATED_UP if up else MODULATED
+  rows = (
+    Row(f"{source}.conv.weight", f"{target}.kernel", layout),
+    Row(f"{source}.noise.weight", f"{target}.noise_strength", SCALAR),
+    Row(f"{source}.activate.bias", f"{target}.bias"),
+    Row(f"noises.noise_{noise}", f"{target}.noise", MAP),
+  )
+  blur = (Fixed(f"{source}.conv.blur.kernel", FILTER * 4),) if up else ()
+  modulation = linear(f"{source}.conv.modulation", f"{target}.modulation")
+  return Table(rows, blur) + modulation
+
+
+def _to_rgb(source: str, target: str) -> Table:
+  rows = (
+    Row(f"{source}.conv.weight", f"{target}.kernel", MODULATED),
+    Row(f"{source}.bias", f"{target}.bias", RGB_BIAS),
+  )
+  modulation = linear(f"{source}.conv.modulation", f"{target}.modulation")
+  return Table(rows) + modulation
+
+
+def generator_table(generator: Generator) -> Table:
+  """The names of a rosinality generator. `w_avg` is not among them."""
+  parts = [
+    linear(f"style.{i + 1}", f"mapping.layers.{i}")
+    for i in range(generator.n_mlp)
+  ]
+  target = "synthesis"
+  parts += [
+    Table((Row("input.input", f"{target}.constant", MAP),)),
+    _styled("conv1", f"{target}.conv", 0),
+    _to_rgb("to_rgb1", f"{target}.to_rgb"),
+  ]
+  for b in range(len(generator.synthesis.blocks)):
+    block, first = f"{target}.blocks.{b}", 2 * b
+    upsample = Fixed(f"to_rgbs.{b}.upsample.kernel", FILTER * 4)
+    parts += [
+      _styled(f"convs.{first}", f"{block}.conv0", first + 1, up=True),
+      _styled(f"convs.{first + 1}", f"{block}.conv1", first + 2),
+      _to_rgb(f"to_rgbs.{b}", f"{block}.to_rgb"),
+      Table(fixed=(upsample,)),
+    ]
+  return tables.join(parts)
+
+
+def channel_rule(channels: Mapping[int, int]) -> dict[str, int]:
+  """`channel_base` and `channel_max` from the channels at each resolution.
+
+  Raises:
+    ValueError: no such numbers give these channels.
+  """
+  largest = max(channels.values())
+  lower = max(c * r for r, c in channels.items())
+  bounds = [(c + 1) * r - 1 for r, c in channels.items() if c < largest]
+  upper = min(bounds, default=max(lower, *_USUAL_BASES))
+  if lower > upper:
+    raise ValueError(
+      f"channels per resolution {dict(channels)} follow no rule "
+      "min(channel_base / resolution, channel_max); this width is not "
+      "supported."
+    )
+  usual = [base for base in _USUAL_BASES if lower <= base <= upper]
+  return {"channel_base": (usual or [lower])[0], "channel_max": largest}
+
+
+def generator_arguments(source: Source) -> dict[str, Any]:
+  """The arguments of the `Generator` whose weights these are."""
+  what = "a StyleGAN2 generator"
+  _, c, h, w = tables.shape(source, "input.input", 4, what)
+  name = "to_rgb1.conv.modulation.weight"
+  style_dim = tables.shape(source, name, 2, what)[1]
+  channels = {4: c}
+  for b in range(tables.count(source, "to_rgbs.{}.conv.weight")):
+    name = f"convs.{2 * b}.conv.weight"
+    channels[8 << b] = tables.shape(source, name, 5, what)[1]
+  return {
+    "size": max(channels),
+    **channel_rule(channels),
+    "style_dim": style_dim,
+    "n_mlp": tables.count(source, "style.{}.weight", start=1),
+    "constant_shape": (h, w),
+  }
+
+
+def unwrap(checkpoint: Mapping[str, Any], *names: str) -> Source:
+  """The first entry of these names that a checkpoint has.
+
+  If it has none of them it is a bare state_dict, perhaps with `latent_avg`.
+  """
+  for name in names:
+    if isinstance(checkpoint.get(name), Mapping):
+      return checkpoint[name]
+  beside = ("latent_avg", "opts")
+  return {k: v for k, v in checkpoint.items() if k not in beside}
+
+
+def latent_avg_rows(value: Any, n: int, d: int) -> np.ndarray:
+  """`latent_avg` as `[n d]`; files hold `(d,)`, `(1, d)` or `(n, d)`.
+
+  Raises:
+    ValueError: it has another shape, or is not finite.
+  """
+  rows = np.atleast_2d(np.asarray(value)).astype(np.float32)
+  if rows.ndim != 2 or rows.shape[1] != d or rows.shape[0] not in (1, n):
+    raise ValueError(
+      f"'latent_avg' has shape {np.shape(value)}; expected ({d},), (1, {d}) "
+      f"or ({n}, {d})."
+    )
+  if not np.isfinite(rows).all():
+    raise ValueError("'latent_avg' holds NaN or infinity; leave it out.")
+  return np.array(np.broadcast_to(rows, (n, d)))
+
+
+def centre(rows: np.ndarray) -> np.ndarray:
+  """One mean code of `[n d]`: the common row, or the mean of unequal ones."""
+  return rows[0] if (rows == rows[0]).all() else rows.mean(0)
+
+
+def compute_w_avg(generator: Generator) -> jax.Array:
+  """The mean code of a generator whose file has none; always the same."""
+  _log.warning(
+    "the checkpoint has no latent_avg; computed it as the mean of "
+    f"{W_AVG_SAMPLES} random codes (seed {W_AVG_SEED})."
+  )
+  return generator.mean_latent(W_AVG_SAMPLES, jax.random.key(W_AVG_SEED))
+
+
+def to_generator(checkpoint: Mapping[str, Any]) -> Generator:
+  """A generator from a rosinality checkpoint, or from the decoder of e4e.
+
+  Args:
+    checkpoint: `{"g_ema": ..., "latent_avg": ...}`, a framework's
+      `{"state_dict": ...}`, or a bare state_dict; official name to array.
+      Without `latent_avg`, `w_avg` is computed with a fixed seed.
+
+  Raises:
+    ValueError: see `transfer.fill`.
+  """
+  source = unwrap(checkpoint, "g_ema", "state_dict")
+  source = tables.below(source, "decoder.") or source
+  arguments = generator_arguments(source)
+  module = transfer.abstract(lambda: Generator(**arguments, rngs=nnx.Rngs(0)))
+  latent_avg = checkpoint.get("latent_avg")
+  known = latent_avg is not None
+  n, d = module.n_styles, module.style_dim
+  w_avg = centre(latent_avg_rows(latent_avg if known else np.zeros(d), n, d))
+  generator = transfer.fill(
+    module, generator_table(module), source, {"w_avg": w_avg}
+  )
+  if not known:
+    generator.w_avg[...] = compute_w_avg(generator)
+  return generator
