@@ -17,14 +17,14 @@ def randomised(make, seed=0):
     name, shape = str(path[-2].key), leaf.shape
     noise = rng.standard_normal(shape).astype(np.float32)
     if name == "var":
-      return jax.numpy.asarray(rng.uniform(0.5, 1.5, shape).astype(np.float32))
+      return jax.device_put(rng.uniform(0.5, 1.5, shape).astype(np.float32))
     if name == "scale":
-      return jax.numpy.asarray(1 + 0.2 * noise)
+      return jax.device_put(1 + np.float32(0.2) * noise)
     if name in ("bias", "mean", "slope", "linear_bias"):
-      return jax.numpy.asarray(0.2 * noise)
+      return jax.device_put(np.float32(0.2) * noise)
     if name == "linear_kernel":
-      return jax.numpy.asarray(noise)
-    return jax.numpy.asarray(noise / np.sqrt(np.prod(shape[-4:-1])))
+      return jax.device_put(noise)
+    return jax.device_put(noise / np.float32(np.sqrt(np.prod(shape[-4:-1]))))
 
   return nnx.merge(graph, jax.tree_util.tree_map_with_path(fill, state))
 
