@@ -111,7 +111,6 @@ def _tuples(value: Any) -> Any:
 
 
 def _abstract(tree: Mapping[str, Any], shapes: Shapes) -> nnx.Module:
-  """The module with `jax.ShapeDtypeStruct`s for arrays."""
   return nnx.eval_shape(lambda: _build(tree, shapes, ""))
 
 
@@ -137,10 +136,7 @@ def _check(
 
 
 def save(
-  module: nnx.Module,
-  path: str | os.PathLike[str],
-  *,
-  dtype: str | None = None,
+  module: nnx.Module, path: str | os.PathLike[str], *, dtype: str | None = None
 ) -> None:
   """Writes a network to a file that `load` opens; replaces it atomically.
 

@@ -1,0 +1,1 @@
+"""Run cards: one file per training recipe, with its differences only."""
