@@ -8,17 +8,21 @@ import argparse
 import contextlib
 import difflib
 import io
+import json
 import re
 import runpy
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from encoder4editing_jax import __version__
 from encoder4editing_jax.config import Config, ConfigError
+
+Arguments = TypeVar("Arguments")
 
 CARDS = Path(__file__).parent / "configs"
 
@@ -38,6 +42,95 @@ class TrainArguments:
   """Folder of the run: checkpoints, metrics, pictures, results."""
 
   settings: Annotated[Config, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class InfoArguments:
+  """Say what is in a file of weights."""
+
+  file: tyro.conf.Positional[str]
+  """A .safetensors file that this library wrote."""
+
+  json: bool = False
+  """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class DoctorArguments:
+  """Print versions and devices, and test one picture.
+
+  Exit status 1 if the picture is wrong."""
+
+  json: bool = False
+  """Print one JSON object."""
+
+
+_PLAIN = (tyro.conf.FlagCreatePairsOff,)
+
+USAGE = """\
+usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
+
+  train    train an encoder; the same as train.py
+  info     say what is in a file of weights
+  doctor   print versions and devices, and test one picture
+
+  --version"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """The console command `e4e`.
+
+  Args:
+    argv: the verb and its flags; those of the process if None.
+
+  Returns:
+    The exit status: 0; 2 for what the user can mend.
+  """
+  words = list(sys.argv[1:] if argv is None else argv)
+  verb = words[0] if words else ""
+  if verb in ("-h", "--help"):
+    print(USAGE)
+    return 0
+  if verb == "--version":
+    print(f"encoder4editing_jax {__version__}")
+    return 0
+  verbs = {"train": train, "info": info, "doctor": doctor}
+  try:
+    if verb not in verbs:
+      what = f"unknown command {verb}" if verb else "a command is missing"
+      raise ConfigError(f"{what}; {_nearest(verb, list(verbs))}")
+    return verbs[verb](words[1:])
+  except (OSError, ValueError) as error:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def info(argv: Sequence[str]) -> int:
+  """`e4e info FILE`: network, architecture, size.
+
+  Raises:
+    ConfigError, FileNotFoundError, ValueError: wrong flags or file.
+  """
+  asked = _parse(InfoArguments, argv, prog="e4e info", config=_PLAIN)
+  from encoder4editing_jax import reports, weights
+
+  found = weights.describe(asked.file)
+  print(json.dumps(found) if asked.json else reports.file_text(found))
+  return 0
+
+
+def doctor(argv: Sequence[str]) -> int:
+  """`e4e doctor`: 0 if the self-test passes, else 1.
+
+  Raises:
+    ConfigError: wrong flags.
+  """
+  asked = _parse(DoctorArguments, argv, prog="e4e doctor", config=_PLAIN)
+  from encoder4editing_jax import reports
+
+  found = reports.machine()
+  print(json.dumps(found) if asked.json else reports.machine_text(found))
+  return 0 if found["self_test"]["ok"] else 1
 
 
 def train(argv: Sequence[str] | None = None) -> int:
@@ -90,18 +183,7 @@ def parse_train(argv: Sequence[str]) -> tuple[Config, str]:
   for name, example in (("config", "configs/toy.py"), ("workdir", "runs/toy")):
     if not getattr(named, name):
       raise ConfigError(f"--{name} is missing; add --{name} {example}")
-  complaint = io.StringIO()
-  try:
-    with contextlib.redirect_stderr(complaint):
-      parsed = tyro.cli(
-        TrainArguments,
-        args=list(argv),
-        default=default,
-        prog="train.py",
-        use_underscores=True,
-      )
-  except SystemExit as error:
-    raise ConfigError(_one_line(complaint.getvalue())) from error
+  parsed = _parse(TrainArguments, argv, prog="train.py", default=default)
   return parsed.settings, parsed.workdir
 
 
@@ -133,6 +215,19 @@ def load_config(name: str) -> Config:
       f"{path}: get_config() returns {type(config).__name__}; return a Config."
     )
   return config
+
+
+def _parse(
+  target: type[Arguments], argv: Sequence[str], **options: Any
+) -> Arguments:
+  complaint = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(complaint):
+      return tyro.cli(target, args=list(argv), use_underscores=True, **options)
+  except SystemExit as error:
+    if not error.code:  # --help
+      raise
+    raise ConfigError(_one_line(complaint.getvalue())) from error
 
 
 def _flags() -> list[str]:

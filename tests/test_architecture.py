@@ -18,7 +18,7 @@ FLOORS = (
   ("models", "weights"),
   ("losses", "editing", "metrics", "align", "data", "faceworld"),
   ("training",),
-  ("configs", "converters", "inference", "doctor", "cli", "demo", "train"),
+  ("configs", "converters", "inference", "reports", "cli", "demo", "train"),
 )
 RANKS = {
   unit: (floor, place)
@@ -28,15 +28,15 @@ RANKS = {
 
 # Package: where alone it may be imported.
 OWNERS = {
-  "array_record": "data/",
-  "grain": "data/",
-  "orbax": "training/checkpoint.py",
-  "safetensors": "weights.py",
-  "tensorboardX": "training/logging.py",
-  "tensorflow": "nowhere",
-  "tensorflow_datasets": "data/",
-  "torch": "nowhere",
-  "tyro": "cli.py",
+  "array_record": ("data/",),
+  "grain": ("data/",),
+  "orbax": ("training/checkpoint.py",),
+  "safetensors": ("weights.py",),
+  "tensorboardX": ("training/logging.py",),
+  "tensorflow": (),
+  "tensorflow_datasets": ("data/",),
+  "torch": (),
+  "tyro": ("cli.py",),
 }
 
 # What the library itself has to work without.
@@ -75,7 +75,7 @@ def test_files_import_from_lower_floors_only(place):
   mine = unit(place)
   for name in imports(sources()[place]):
     package, _, rest = name.partition(".")
-    if package != PACKAGE:
+    if package != PACKAGE or rest == "__version__":
       continue
     theirs = rest.split(".")[0]
     assert theirs in RANKS, f"{place} imports {name}: not a unit of the house"
@@ -98,9 +98,9 @@ def test_files_of_a_folder_do_not_import_each_other_in_circles():
 @pytest.mark.parametrize("place", sorted(sources()))
 def test_heavy_packages_have_one_owner(place):
   for name in imports(sources()[place]):
-    owner = OWNERS.get(name.split(".")[0])
-    assert owner is None or place.startswith(owner), (
-      f"{place} imports {name}; it belongs to {owner}"
+    owners = OWNERS.get(name.split(".")[0], ("",))
+    assert place.startswith(owners), (
+      f"{place} imports {name}; only {owners} may"
     )
 
 

@@ -7,8 +7,9 @@ import re
 import sys
 from pathlib import Path
 
-import encoder4editing_jax as e4e
 from test_architecture import PACKAGE, ROOT, imports, sources
+
+import encoder4editing_jax as e4e
 
 
 def setup():

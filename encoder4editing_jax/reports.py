@@ -1,0 +1,94 @@
+"""What a file holds, what runs here, and whether it computes what it should."""
+
+import importlib.metadata
+import math
+import platform
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+ENOUGH = 20.0  # dB; the shipped generator is near 30 where it computes right
+
+
+def file_text(found: dict[str, Any]) -> str:
+  """The result of `weights.describe` for people."""
+  lines = [
+    f"{found['file']}: {found['module']}, {found['bytes'] / 1e6:.1f} MB, "
+    f"{found['dtype']}",
+    f"  parameters  {found['parameters']:,}",
+    f"  buffers     {found['buffers']:,}",
+  ]
+  if found["n_styles"]:
+    lines.append(f"  styles      {found['n_styles']}")
+  return "\n".join((*lines, *_tree(found["architecture"], "  ")))
+
+
+def _tree(architecture: dict[str, Any], indent: str) -> Iterator[str]:
+  yield f"{indent}{architecture['module']}"
+  for name, value in architecture.items():
+    if isinstance(value, dict):
+      yield from _tree(value, indent + "  ")
+    elif name != "module":
+      yield f"{indent}  {name} = {value}"
+
+
+def machine() -> dict[str, Any]:
+  """Versions, devices and the self-test.
+
+  Returns:
+    `versions` by name, `backend`, `devices` and `self_test` (see there).
+  """
+  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+  return {
+    "versions": {"python": platform.python_version()} | versions,
+    "backend": jax.default_backend(),
+    "devices": [str(device) for device in jax.devices()],
+    "self_test": self_test(),
+  }
+
+
+def machine_text(found: dict[str, Any]) -> str:
+  """The result of `machine` for people."""
+  test = found["self_test"]
+  devices = ", ".join(found["devices"])
+  rows = found["versions"] | {
+    "devices": f"{devices} ({found['backend']})",
+    "self-test": (
+      f"{'ok' if test['ok'] else 'WRONG PICTURE'}: {test['psnr_db']} dB from "
+      f"the true picture, {test['first_s']} s with compilation, "
+      f"{test['again_ms']} ms without"
+    ),
+  }
+  return "\n".join(f"{name:17} {value}" for name, value in rows.items())
+
+
+def self_test() -> dict[str, Any]:
+  """Synthesises one face whose true picture is known, and compares.
+
+  Returns:
+    `ok`, `psnr_db` against the renderer (peak 2), `first_s` (with compilation)
+    and `again_ms`, the times of one picture.
+  """
+  from encoder4editing_jax import faceworld
+
+  generator = faceworld.load_generator()
+  z = jax.random.normal(jax.random.key(0), (1, generator.style_dim))
+  synthesize = jax.jit(lambda z: generator(z, noise="none"))
+  began = time.perf_counter()
+  image = synthesize(z).block_until_ready()
+  first = time.perf_counter()
+  synthesize(z).block_until_ready()
+  again = time.perf_counter()
+  truth = faceworld.render(faceworld.attributes(z), size=generator.size)
+  mse = float(jnp.mean((image - truth) ** 2))
+  psnr = 10 * math.log10(4 / mse) if mse > 0 else math.inf
+  return {
+    "ok": psnr >= ENOUGH,
+    "psnr_db": round(psnr, 2),
+    "first_s": round(first - began, 3),
+    "again_ms": round(1e3 * (again - first), 2),
+  }

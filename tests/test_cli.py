@@ -1,0 +1,104 @@
+"""The console command: one screen of help, one line for every mistake."""
+
+import json
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+import encoder4editing_jax as e4e
+from encoder4editing_jax import cli
+
+VERBS = ("train", "info", "doctor")
+
+
+def test_help_fits_one_screen_and_names_every_verb(capsys):
+  assert cli.main(["--help"]) == 0
+  out = capsys.readouterr().out
+  assert len(out.splitlines()) < 24
+  assert all(f"  {verb} " in out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb, capsys):
+  with pytest.raises(SystemExit) as stop:
+    cli.main([verb, "--help"])
+  assert not stop.value.code
+  assert "usage:" in capsys.readouterr().out
+
+
+def test_the_version(capsys):
+  assert cli.main(["--version"]) == 0
+  assert e4e.__version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ("argv", "message"),
+  [
+    ([], "a command is missing"),
+    (["inf"], "did you mean info?"),
+    (["info"], "file"),
+    (["info", "nowhere.safetensors"], "nowhere.safetensors is not there"),
+    (["info", "setup.cfg"], "setup.cfg: not a whole safetensors file"),
+    (["info", "a", "--colour"], "--colour"),
+    (["doctor", "--jsn"], "--jsn"),
+  ],
+)
+def test_mistakes_end_with_one_line_and_status_2(argv, message, capsys):
+  assert cli.main(argv) == 2
+  captured = capsys.readouterr()
+  assert captured.out == ""
+  assert captured.err.startswith("error: ")
+  assert len(captured.err.splitlines()) == 1
+  assert message in captured.err
+
+
+@pytest.fixture
+def path(build, tmp_path):
+  generator = build(
+    lambda: e4e.Generator(
+      8, channel_base=64, channel_max=8, style_dim=4, n_mlp=1, rngs=nnx.Rngs(1)
+    )
+  )
+  e4e.save(generator, tmp_path / "g.safetensors")
+  return str(tmp_path / "g.safetensors")
+
+
+def test_info_says_what_a_file_holds(path, capsys):
+  assert cli.main(["info", path]) == 0
+  out = capsys.readouterr().out
+  assert "Generator" in out
+  assert "styles      4" in out
+  assert cli.main(["info", path, "--json"]) == 0
+  found = json.loads(capsys.readouterr().out)
+  generator = e4e.load(path)
+  sizes = jax.tree.map(jnp.size, nnx.state(generator, nnx.Param))
+  assert found["parameters"] == sum(jax.tree.leaves(sizes))
+  assert found["architecture"]["size"] == generator.size
+
+
+@pytest.mark.parametrize(("error", "status"), [(0.0, 0), (1.0, 1)])
+def test_doctor_tells_a_right_picture_from_a_wrong(
+  error, status, monkeypatch, capsys
+):
+  class Generator:
+    size, style_dim = 4, 4
+
+    def __call__(self, z, noise):
+      return jnp.full((1, 4, 4, 3), z.mean() + error)
+
+  world = types.SimpleNamespace(
+    load_generator=Generator,
+    attributes=lambda z: z,
+    render=lambda a, size: jnp.full((1, size, size, 3), a.mean()),
+  )
+  monkeypatch.setattr(e4e, "faceworld", world, raising=False)
+  assert cli.main(["doctor", "--json"]) == status
+  found = json.loads(capsys.readouterr().out)
+  assert found["self_test"]["ok"] is (status == 0)
+  assert found["versions"]["jax"] == jax.__version__
+  assert len(found["devices"]) == jax.device_count()
+  assert cli.main(["doctor"]) == status
+  assert ("WRONG" in capsys.readouterr().out) is (status == 1)
