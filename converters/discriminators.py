@@ -62,6 +62,17 @@ def _biased(weight: str, bias: str, target: str) -> Table:
   )
 
 
+def block_table() -> Table:
+  """The names of one residual block."""
+  filters = ("conv2.0.kernel", "skip.0.kernel")
+  return (
+    _biased("conv1.0", "conv1.1", "conv1")
+    + _biased("conv2.1", "conv2.2", "conv2")
+    + kernel("skip.1", "skip")
+    + Table(fixed=tuple(Fixed(name, FILTER) for name in filters))
+  )
+
+
 def discriminator_table(net: Discriminator) -> Table:
   """The names of rosinality's discriminator."""
   parts = [
@@ -71,14 +82,7 @@ def discriminator_table(net: Discriminator) -> Table:
     linear("final_linear.1", "linear2"),
   ]
   for i in range(len(net.blocks)):
-    source, target = f"convs.{i + 1}", f"blocks.{i}"
-    filters = (f"{source}.conv2.0.kernel", f"{source}.skip.0.kernel")
-    parts += [
-      _biased(f"{source}.conv1.0", f"{source}.conv1.1", f"{target}.conv1"),
-      _biased(f"{source}.conv2.1", f"{source}.conv2.2", f"{target}.conv2"),
-      kernel(f"{source}.skip.1", f"{target}.skip"),
-      Table(fixed=tuple(Fixed(name, FILTER) for name in filters)),
-    ]
+    parts.append(block_table().under(f"convs.{i + 1}.", f"blocks.{i}."))
   return tables.join(parts)
 
 

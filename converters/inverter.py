@@ -87,17 +87,17 @@ def encoder_class(source: Source, encoder_type: str | None) -> type:
   return getattr(encoders, name)
 
 
-def _heads(first: int, n: int, target: str, depth: int) -> Table:
+def heads_table(first: int, n: int, depth: int) -> Table:
   """Rows of n official heads, stacked along the first axis of our leaves."""
   rows = []
   for index in range(n):
     name = f"styles.{first + index}"
     rows += [
-      Row(f"{name}.linear.weight", f"{target}.linear_kernel", LINEAR, index),
-      Row(f"{name}.linear.bias", f"{target}.linear_bias", index=index),
+      Row(f"{name}.linear.weight", "linear_kernel", LINEAR, index),
+      Row(f"{name}.linear.bias", "linear_bias", index=index),
     ]
     for k in range(depth):
-      conv = f"{name}.convs.{2 * k}", f"{target}.convs.{k}"
+      conv = f"{name}.convs.{2 * k}", f"convs.{k}"
       rows += [
         Row(f"{conv[0]}.weight", f"{conv[1]}.kernel", CONV, index),
         Row(f"{conv[0]}.bias", f"{conv[1]}.bias", index=index),
@@ -112,7 +112,8 @@ def encoder_table(encoder: encoders.Encoder) -> Table:
   for name in ("heads", "heads_coarse", "heads_middle", "heads_fine"):
     if (heads := getattr(encoder, name, None)) is not None:
       n = heads.linear_bias.shape[0]
-      parts.append(_heads(first, n, name, len(heads.convs)))
+      rows = heads_table(first, n, len(heads.convs))
+      parts.append(rows.under("", f"{name}."))
       first += n
   for i in (1, 2):
     if hasattr(encoder, f"lateral{i}"):

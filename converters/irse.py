@@ -23,40 +23,37 @@ def _slope(source: str, target: str) -> Table:
   return Table((Row(f"{source}.weight", f"{target}.slope"),))
 
 
-def _unit(i: int, block: irse.Bottleneck) -> Table:
-  source, target = f"body.{i}", f"blocks.{i}"
+def unit_table(block: irse.Bottleneck) -> Table:
+  """The names of one IR or IR-SE unit."""
   parts = [
-    norm(f"{source}.res_layer.0", f"{target}.norm1"),
-    kernel(f"{source}.res_layer.1", f"{target}.conv1"),
-    _slope(f"{source}.res_layer.2", f"{target}.act"),
-    kernel(f"{source}.res_layer.3", f"{target}.conv2"),
-    norm(f"{source}.res_layer.4", f"{target}.norm2"),
+    norm("res_layer.0", "norm1"),
+    kernel("res_layer.1", "conv1"),
+    _slope("res_layer.2", "act"),
+    kernel("res_layer.3", "conv2"),
+    norm("res_layer.4", "norm2"),
   ]
   if block.se is not None:
-    parts += [
-      kernel(f"{source}.res_layer.5.{fc}", f"{target}.se.{fc}")
-      for fc in ("fc1", "fc2")
-    ]
+    parts += [kernel(f"res_layer.5.{fc}", f"se.{fc}") for fc in ("fc1", "fc2")]
   if block.shortcut_conv is not None:
     parts += [
-      kernel(f"{source}.shortcut_layer.0", f"{target}.shortcut_conv"),
-      norm(f"{source}.shortcut_layer.1", f"{target}.shortcut_norm"),
+      kernel("shortcut_layer.0", "shortcut_conv"),
+      norm("shortcut_layer.1", "shortcut_norm"),
     ]
   return tables.join(parts)
 
 
-def _basic_block(i: int, block: resnet.BasicBlock) -> Table:
-  source, target = f"body.{i}", f"blocks.{i}"
+def basic_block_table(block: resnet.BasicBlock) -> Table:
+  """The names of one block of torchvision's ResNet-34."""
   parts = [
-    kernel(f"{source}.conv1", f"{target}.conv1"),
-    norm(f"{source}.bn1", f"{target}.norm1"),
-    kernel(f"{source}.conv2", f"{target}.conv2"),
-    norm(f"{source}.bn2", f"{target}.norm2"),
+    kernel("conv1", "conv1"),
+    norm("bn1", "norm1"),
+    kernel("conv2", "conv2"),
+    norm("bn2", "norm2"),
   ]
   if block.shortcut_conv is not None:
     parts += [
-      kernel(f"{source}.downsample.0", f"{target}.shortcut_conv"),
-      norm(f"{source}.downsample.1", f"{target}.shortcut_norm"),
+      kernel("downsample.0", "shortcut_conv"),
+      norm("downsample.1", "shortcut_norm"),
     ]
   return tables.join(parts)
 
@@ -64,16 +61,19 @@ def _basic_block(i: int, block: resnet.BasicBlock) -> Table:
 def body_table(body: irse.Backbone | resnet.ResNet) -> Table:
   """The names of a body."""
   if isinstance(body, resnet.ResNet):
-    names, block_table = ("conv1", "bn1", "relu"), _basic_block
+    names, block_table = ("conv1", "bn1", "relu"), basic_block_table
   else:
     names = ("input_layer.0", "input_layer.1", "input_layer.2")
-    block_table = _unit
+    block_table = unit_table
   start = [
     kernel(names[0], "input_conv"),
     norm(names[1], "input_norm"),
     _slope(names[2], "input_act"),
   ]
-  blocks = [block_table(i, block) for i, block in enumerate(body.blocks)]
+  blocks = [
+    block_table(block).under(f"body.{i}.", f"blocks.{i}.")
+    for i, block in enumerate(body.blocks)
+  ]
   return tables.join(start + blocks)
 
 

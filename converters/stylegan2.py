@@ -46,26 +46,29 @@ SCALAR = Layout(lambda x: x.reshape(()), lambda x: x.reshape(1))
 RGB_BIAS = Layout(lambda x: x.reshape(-1), lambda x: x.reshape(1, -1, 1, 1))
 
 
-def _styled(source: str, target: str, noise: int, up: bool = False) -> Table:
-  layout = MODULATED_UP if up else MODULATED
+def styled_table(up: bool = False) -> Table:
+  """The names of one styled convolution, but for its noise map."""
   rows = (
-    Row(f"{source}.conv.weight", f"{target}.kernel", layout),
-    Row(f"{source}.noise.weight", f"{target}.noise_strength", SCALAR),
-    Row(f"{source}.activate.bias", f"{target}.bias"),
-    Row(f"noises.noise_{noise}", f"{target}.noise", MAP),
+    Row("conv.weight", "kernel", MODULATED_UP if up else MODULATED),
+    Row("noise.weight", "noise_strength", SCALAR),
+    Row("activate.bias", "bias"),
   )
-  blur = (Fixed(f"{source}.conv.blur.kernel", FILTER * 4),) if up else ()
-  modulation = linear(f"{source}.conv.modulation", f"{target}.modulation")
-  return Table(rows, blur) + modulation
+  blur = (Fixed("conv.blur.kernel", FILTER * 4),) if up else ()
+  return Table(rows, blur) + linear("conv.modulation", "modulation")
 
 
-def _to_rgb(source: str, target: str) -> Table:
+def rgb_table(upsample: bool = False) -> Table:
+  """The names of one conversion to colours."""
   rows = (
-    Row(f"{source}.conv.weight", f"{target}.kernel", MODULATED),
-    Row(f"{source}.bias", f"{target}.bias", RGB_BIAS),
+    Row("conv.weight", "kernel", MODULATED),
+    Row("bias", "bias", RGB_BIAS),
   )
-  modulation = linear(f"{source}.conv.modulation", f"{target}.modulation")
-  return Table(rows) + modulation
+  fixed = (Fixed("upsample.kernel", FILTER * 4),) if upsample else ()
+  return Table(rows, fixed) + linear("conv.modulation", "modulation")
+
+
+def _noise(i: int, target: str) -> Table:
+  return Table((Row(f"noises.noise_{i}", f"{target}.noise", MAP),))
 
 
 def generator_table(generator: Generator) -> Table:
@@ -77,18 +80,17 @@ def generator_table(generator: Generator) -> Table:
   target = "synthesis"
   parts += [
     Table((Row("input.input", f"{target}.constant", MAP),)),
-    _styled("conv1", f"{target}.conv", 0),
-    _to_rgb("to_rgb1", f"{target}.to_rgb"),
+    styled_table().under("conv1.", f"{target}.conv."),
+    _noise(0, f"{target}.conv"),
+    rgb_table().under("to_rgb1.", f"{target}.to_rgb."),
   ]
   for b in range(len(generator.synthesis.blocks)):
-    block, first = f"{target}.blocks.{b}", 2 * b
-    upsample = Fixed(f"to_rgbs.{b}.upsample.kernel", FILTER * 4)
-    parts += [
-      _styled(f"convs.{first}", f"{block}.conv0", first + 1, up=True),
-      _styled(f"convs.{first + 1}", f"{block}.conv1", first + 2),
-      _to_rgb(f"to_rgbs.{b}", f"{block}.to_rgb"),
-      Table(fixed=(upsample,)),
-    ]
+    block = f"{target}.blocks.{b}"
+    for k in (2 * b, 2 * b + 1):
+      layer = f"{block}.conv{k % 2}"
+      styled = styled_table(up=k % 2 == 0)
+      parts += [styled.under(f"convs.{k}.", f"{layer}."), _noise(k + 1, layer)]
+    parts.append(rgb_table(True).under(f"to_rgbs.{b}.", f"{block}.to_rgb."))
   return tables.join(parts)
 
 

@@ -1,0 +1,47 @@
+"""Every network agrees with the reference outputs, see parity.py."""
+
+import numpy as np
+import parity
+import parity_frameworks  # noqa: F401  (each registers its cases)
+import parity_networks  # noqa: F401
+import parity_ops  # noqa: F401
+import pytest
+
+PARAMETERS = [
+  pytest.param(case, id=name, marks=[pytest.mark.slow] * case.slow)
+  for name, case in parity.CASES.items()
+]
+# Reference outputs that other tests compare with.
+ELSEWHERE = {"loss_simple": ("l2", "w_norm", "delta_norm")}
+
+
+@pytest.mark.parametrize("case", PARAMETERS)
+def test_parity(case):
+  failed = [r for r in parity.run(case) if not r.passed]
+  assert not failed, "\n".join(map(str, failed))
+
+
+@pytest.mark.parametrize(
+  "golden", sorted(path.stem for path in parity.FOLDER.glob("*.npz"))
+)
+def test_every_field_belongs_to_one_case(golden):
+  cases = [c for c in parity.CASES.values() if c.golden == golden]
+  for field in parity.names(golden):
+    owners = [c.name for c in cases if field in parity.expected_fields(c)]
+    elsewhere = field.startswith(ELSEWHERE.get(golden, ("no field",)))
+    assert len(owners) + elsewhere == 1, (field, owners)
+
+
+def test_a_small_error_is_noticed():
+  golden = parity.load("encoder_e4e")
+  whole = golden["inference/w"]
+  assert parity._error(golden, "inference/w", whole) == 0
+  assert parity._error(golden, "inference/w", whole * (1 + 1e-4)) > 5e-5
+  part = parity.load("psp_forward_psp")
+  codes = part["gradual/latent__stats"]
+  ours = codes[0] * np.ones(tuple(part["gradual/latent__shape"]))
+  assert parity._error(part, "gradual/latent", ours) > 0.1
+
+
+def test_nan_does_not_pass():
+  assert not parity.Result("field", float("nan"), 1.0).passed
