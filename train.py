@@ -1,4 +1,4 @@
-"""Trains an encoder: `python train.py --config configs/toy.py --workdir DIR`."""
+"""Trains: `python train.py --config configs/toy.py --workdir runs/toy`."""
 
 import sys
 

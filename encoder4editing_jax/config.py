@@ -181,8 +181,9 @@ class Run:
   edit: str = "smile"
   """Editing direction that the evaluation tries (faceworld only)."""
 
-  edit_strength: float = 3.0
-  """How far the evaluation moves along that direction, both ways."""
+  edit_strength: float = 1.5
+  """How far the evaluation moves along that direction, both ways, in the
+  direction's own length (faceworld: standard deviations)."""
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,13 @@ def hold_out(source: Source, n: int) -> tuple[Source, Source]:
   return Subset(source, rest), Subset(source, sorted(chosen))
 
 
+def spread(source: Source, n: int) -> Source:
+  """`n` images, or all if there are fewer, evenly spread over the order."""
+  total = len(source)
+  n = min(n, total)
+  return Subset(source, [(2 * i + 1) * total // (2 * n) for i in range(n)])
+
+
 def _walk(folder: Path) -> list[Path]:
   found = []
   for root, folders, files in os.walk(folder, followlinks=True):

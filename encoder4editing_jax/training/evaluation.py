@@ -57,7 +57,8 @@ class Evaluator:
     if config.model.generator == FACEWORLD:
       from encoder4editing_jax import faceworld
 
-      self._measure = faceworld.measure
+      self._measure = jax.jit(faceworld.measure)
+      self._attribute = faceworld.ATTRIBUTES.index(config.run.edit)
       self.direction = faceworld.load_directions()[config.run.edit]
 
   def __call__(
@@ -108,7 +109,7 @@ class Evaluator:
         (f"{name} +", "plus"),
         (f"{name} -", "minus"),
       ):
-        measured = self._measure(pictures[label])[name]
+        measured = self._measure(pictures[label])[:, self._attribute]
         numbers[f"{name}_{suffix}"] = measured
     return numbers, pictures
 

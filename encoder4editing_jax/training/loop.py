@@ -34,6 +34,7 @@ from encoder4editing_jax.training.preparation import (
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 from encoder4editing_jax.training.step import make_train_step, stage_at
 
+MEAN_OF = 2048  # training images, at most, behind the mean image
 # A resumed run may not change these: its arrays or its data would not fit.
 FIXED = ("model.", "discriminator.", "data.size", "run.seed", "run.batch_size")
 
@@ -144,7 +145,8 @@ class _Judge:
     if not self.plan.evaluation:
       return {}, {}
     if self._mean is None:
-      self._mean = mean_image(_all_batches(self.config, self.plan.train))
+      some = sources.spread(self.plan.train, MEAN_OF)
+      self._mean = mean_image(_all_batches(self.config, some))
     batches = _all_batches(self.config, self.plan.evaluation)
     return self._evaluator(state, self.frozen, batches, self._mean)
 

@@ -1,0 +1,214 @@
+"""The training step: one device, many devices, and what it must not do."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from encoder4editing_jax.config import (
+  Config,
+  Data,
+  Discriminator,
+  Loss,
+  Model,
+  Optim,
+  Progressive,
+  Run,
+)
+from encoder4editing_jax.models.stylegan2 import Generator
+from encoder4editing_jax.training import parallel, state as states
+from encoder4editing_jax.training.step import make_train_step, stage_at
+
+BATCH, SIDE, STEPS = 8, 16, 3
+
+# Plain gradient descent: Adam would turn rounding noise into whole steps.
+CONFIG = Config(
+  data=Data(size=(SIDE, SIDE)),
+  model=Model(num_layers=10, channels=(4, 4, 8, 8)),
+  optim=Optim(name="sgd", lr=0.02),
+  discriminator=Discriminator(
+    lr=0.02, hidden=8, n_layers=2, r1_every=2, pool=6
+  ),
+  progressive=Progressive(start=1, every=1),
+  run=Run(steps=STEPS, batch_size=BATCH),
+)
+
+
+def build(config):
+  generator = Generator(
+    SIDE, channel_base=64, channel_max=4, style_dim=8, n_mlp=1, rngs=nnx.Rngs(7)
+  )
+  return states.build_networks(config, generator)
+
+
+@pytest.fixture(scope="module")
+def networks():
+  return build(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def step(networks):
+  return make_train_step(CONFIG, networks)
+
+
+def batches():
+  random = np.random.default_rng(0)
+  shape = (BATCH, SIDE, SIDE, 3)
+  for _ in range(STEPS):
+    yield {"image": random.integers(0, 256, shape, dtype=np.uint8)}
+
+
+def vmap_step(step, n):
+  """Shards as a batch axis on one device.
+
+  `out_axes=None` raises if anything that comes back differs between shards: a
+  forgotten pmean, or batch statistics that are not synchronised.
+  """
+  mapped = jax.vmap(
+    step, axis_name=parallel.AXIS, in_axes=(None, None, 0), out_axes=None
+  )
+  return jax.jit(lambda s, f, b: mapped(s, f, parallel.split(b, n)))
+
+
+def train(step, networks, devices=None):
+  state = states.create_state(CONFIG, networks)
+  frozen = states.create_frozen(networks)
+  if devices:
+    state = parallel.replicate(state, devices)
+    frozen = parallel.replicate(frozen, devices)
+  seen = []
+  for batch in batches():
+    state, metrics = step(state, frozen, batch)
+    seen.append({name: float(value) for name, value in metrics.items()})
+  return state, seen
+
+
+def arrays(state):
+  key = jax.random.key_data(state.key)
+  return jax.device_get(dataclasses.replace(state, key=key))
+
+
+def assert_same(one, other):
+  for a, b in zip(one[1], other[1], strict=True):
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+      assert b[name] == pytest.approx(value, rel=2e-4, abs=1e-6), name
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5),
+    arrays(one[0]),
+    arrays(other[0]),
+  )
+
+
+@pytest.fixture(scope="module")
+def on_one(step, networks):
+  device = jax.local_devices()[:1]
+  return train(parallel.pmap_step(step, device), networks, device)
+
+
+def test_eight_devices_do_what_one_does(step, networks, on_one):
+  devices = jax.local_devices()
+  assert len(devices) == 8
+  assert_same(on_one, train(parallel.pmap_step(step), networks, devices))
+
+
+def test_shards_as_a_batch_axis_do_what_one_does(step, networks, on_one):
+  assert_same(on_one, train(vmap_step(step, 4), networks))
+
+
+def test_shard_map_does_what_pmap_does(step, networks, on_one):
+  devices = jax.local_devices()[:2]
+  mapped = parallel.shard_map_step(step, devices)
+  assert_same(on_one, train(mapped, networks, devices))
+
+
+def test_everything_moves(networks, on_one):
+  state, seen = on_one
+  before = arrays(states.create_state(CONFIG, networks))
+  after = arrays(state)
+  assert after.step == STEPS
+  for name in ("encoder", "statistics", "discriminator"):
+    same = jax.tree.map(
+      lambda a, b: bool((a == b).all()),
+      getattr(before, name),
+      getattr(after, name),
+    )
+    moved = [not x for x in jax.tree.leaves(same)]
+    assert np.mean(moved) > 0.7, name
+  assert int(after.real_pool.count) == int(after.fake_pool.count) == 6
+  assert all(np.isfinite(list(m.values())).all() for m in seen)
+  assert [m["stage"] for m in seen] == [0, 1, 2]
+
+
+def test_r1_acts_every_other_step(on_one):
+  penalties = [m["r1"] for m in on_one[1]]
+  assert penalties[0] > 0 and penalties[2] > 0
+  assert penalties[1] == 0
+
+
+def test_the_total_is_the_weighted_sum(on_one):
+  for metrics in on_one[1]:
+    total = sum(
+      getattr(CONFIG.loss, name) * metrics[name]
+      for name in ("l2", "delta", "adversarial")
+    )
+    assert metrics["loss"] == pytest.approx(total, rel=1e-4)
+
+
+def abstract_metrics(config):
+  """Names of the metrics of a config, without compiling anything."""
+
+  def whole():
+    networks = build(config)
+    batch = {"image": jnp.zeros((2, 1, SIDE, SIDE, 3), jnp.uint8)}
+    mapped = jax.vmap(
+      make_train_step(config, networks),
+      axis_name=parallel.AXIS,
+      in_axes=(None, None, 0),
+      out_axes=None,
+    )
+    state = states.create_state(config, networks)
+    new, metrics = mapped(state, states.create_frozen(networks), batch)
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    return metrics
+
+  return set(jax.eval_shape(whole))
+
+
+def test_terms_of_weight_zero_are_left_out():
+  plain = dataclasses.replace(CONFIG, loss=Loss(adversarial=0.0, delta=0.0))
+  assert abstract_metrics(plain) == {"loss", "l2", "stage", "gradient_norm"}
+
+
+@pytest.mark.parametrize(
+  "encoder", ["GradualStyleEncoder", "SingleStyleEncoder"]
+)
+def test_encoders_without_stages_train_too(encoder):
+  config = dataclasses.replace(
+    CONFIG,
+    model=dataclasses.replace(CONFIG.model, encoder=encoder),
+    progressive=Progressive(),
+    discriminator=dataclasses.replace(CONFIG.discriminator, pool=0),
+  )
+  names = abstract_metrics(config)
+  assert "stage" not in names and "delta" not in names
+  assert {"adversarial", "r1", "discriminator_real"} <= names
+
+
+def test_stages_begin_at_their_steps():
+  config = dataclasses.replace(CONFIG, progressive=Progressive(20, 10))
+  stages = {s: int(stage_at(jnp.int32(s), config, 5)) for s in range(100)}
+  assert [stages[s] for s in (0, 19, 20, 29, 30, 40, 50, 99)] == [
+    0,
+    0,
+    1,
+    1,
+    2,
+    3,
+    4,
+    4,
+  ]
+  assert stage_at(jnp.int32(3), Config(), 5) is None

@@ -1,0 +1,166 @@
+"""The command line, as a user types it, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from encoder4editing_jax import cli, weights
+from encoder4editing_jax.models.stylegan2 import Generator
+
+ROOT = Path(__file__).parent.parent
+
+TINY = """
+from encoder4editing_jax.config import *
+
+def get_config():
+  return Config(
+    data=Data(train={images!r}, size=(16, 16), eval_images=4),
+    model=Model(generator={generator!r}, num_layers=10, channels=(4, 4, 8, 8)),
+    discriminator=Discriminator(hidden=8, n_layers=2, pool=4, r1_every=2),
+    progressive=Progressive(start=1, every=1),
+    run=Run(steps=4, batch_size=8, log_every=1, eval_every=2, save_every=2),
+  )
+"""
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory):
+  """A run card with a tiny generator and a folder of JPEG and PNG files."""
+  root = tmp_path_factory.mktemp("tiny")
+  random = np.random.default_rng(0)
+  for i in range(40):
+    path = root / "images" / f"part{i % 2}" / f"{i:02d}.{('jpg', 'png')[i % 2]}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = random.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((20, 18)).save(path)
+  generator = Generator(
+    16, channel_base=64, channel_max=4, style_dim=8, n_mlp=1, rngs=nnx.Rngs(0)
+  )
+  weights.save(generator, root / "generator.safetensors")
+  path = root / "tiny.py"
+  images, file = str(root / "images"), str(root / "generator.safetensors")
+  path.write_text(TINY.format(images=images, generator=file))
+  return path
+
+
+def train(*flags, devices=1):
+  environment = os.environ | {
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    "JAX_PLATFORMS": "cpu",
+  }
+  return subprocess.run(
+    [sys.executable, "train.py", *map(str, flags)],
+    cwd=ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=600,
+    check=False,
+  )
+
+
+def test_a_run_leaves_what_it_promises_and_resumes_to_the_bit(card, tmp_path):
+  whole, parts = tmp_path / "whole", tmp_path / "parts"
+  done = train("--config", card, "--workdir", whole)
+  assert done.returncode == 0, done.stderr
+  results = json.loads((whole / "eval.json").read_text())
+  assert results["step"] == 4 and results["images"] == 4
+  assert f"PSNR {results['psnr']:.2f} dB" in done.stdout
+  with Image.open(whole / "inversions.png") as grid:
+    assert grid.width > 256
+  lines = (whole / "metrics.jsonl").read_text().splitlines()
+  losses = [line for line in map(json.loads, lines) if "train/loss" in line]
+  assert [line["step"] for line in losses] == [1, 2, 3, 4]
+  assert any((whole / "tensorboard").iterdir())
+  inverter = weights.load(whole / "inverter.safetensors")
+  assert inverter.encode(np.zeros((1, 16, 16, 3))).shape == (1, 6, 8)
+
+  flags = ("--config", card, "--workdir", parts)
+  first = train(*flags, "--run.steps", 2)
+  assert first.returncode == 0, first.stderr
+  second = train(*flags, "--run.steps", 4)
+  assert second.returncode == 0, second.stderr
+  assert "from step 2 to 4" in second.stdout
+  name = "inverter.safetensors"
+  assert (parts / name).read_bytes() == (whole / name).read_bytes()
+  resumed = (parts / "metrics.jsonl").read_text().splitlines()
+  resumed = [line for line in map(json.loads, resumed) if "train/loss" in line]
+  for a, b in zip(losses, resumed, strict=True):
+    a.pop("train/images_per_second"), b.pop("train/images_per_second")
+    assert a == b
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    (["--optim.lrr", "3"], "did you mean --optim.lr?"),
+    (["--optim.lr", "fast"], "--optim.lr"),
+    (["--optim.name", "adm"], "'adam'"),
+    (["--run.batch_size", "0"], "run.batch_size is 0; set it to"),
+    (["--data.train", "nowhere"], "nowhere does not exist; check"),
+    (["--model.generator", "no.safetensors"], "no file no.safetensors; name"),
+    (["--model.n_styles", "18"], "takes 6; set it to 6"),
+    (["--data.size", "32", "32"], "set data.size to 16 16"),
+  ],
+)
+def test_mistakes_end_at_once_with_one_line(
+  card, tmp_path, capsys, flags, words
+):
+  workdir = tmp_path / "run"
+  status = cli.train(["--config", str(card), "--workdir", str(workdir), *flags])
+  said = capsys.readouterr().err
+  assert status == 2
+  assert said.startswith("error: ") and said.count("\n") == 1, said
+  assert words in said
+  assert not workdir.exists()
+
+
+def test_batches_must_divide_among_devices(card, tmp_path):
+  workdir = tmp_path / "run"
+  done = train("--config", card, "--workdir", workdir, devices=3)
+  assert done.returncode == 2
+  assert "8, which is not divisible by 3 devices" in done.stderr
+  assert not workdir.exists()
+
+
+def test_empty_folders_and_unreadable_files_stop_the_run(
+  card, tmp_path, capsys
+):
+  images, workdir = tmp_path / "images", tmp_path / "run"
+  images.mkdir()
+  flags = ["--config", card, "--workdir", workdir, "--data.train", images]
+  flags = list(map(str, flags))
+  assert cli.train(flags) == 2
+  assert "holds no images; put" in capsys.readouterr().err
+  Image.new("RGB", (8, 8)).save(images / "good.png")
+  (images / "bad.png").write_bytes(b"\x89PNG nothing")
+  assert cli.train(flags) == 2
+  said = capsys.readouterr().err
+  assert "1 of 2 images cannot be read" in said
+  assert "bad.png" in said and "skip" in said
+  assert not workdir.exists()
+
+
+def test_unknown_fields_in_a_config_file_are_named(tmp_path, capsys):
+  path = tmp_path / "wrong.py"
+  path.write_text(
+    "from encoder4editing_jax.config import *\n"
+    "def get_config():\n  return Config(optim=Optim(learning=1))\n"
+  )
+  flags = ["--config", str(path), "--workdir", str(tmp_path / "run")]
+  assert cli.train(flags) == 2
+  assert "unknown config field optim.learning" in capsys.readouterr().err
+
+
+def test_help_names_every_field():
+  done = train("--config", "toy", "--help")
+  assert done.returncode == 0
+  for flag in ("--optim.lr", "--data.train", "--workdir", "--run.batch_size"):
+    assert flag in done.stdout
