@@ -1,0 +1,47 @@
+"""Faceworld: drawn faces with known attributes, and a generator fitted to them.
+
+A small world in which everything can be checked: `render` paints a face from
+14 numbers, the shipped `load_generator()` (64 x 64, fitted with `fit`) makes
+the same faces from latent codes, `attributes(z)` is the truth about a code,
+`load_directions()` are its editing directions and `measure` reads the
+attributes off a picture. No download needed.
+"""
+
+from importlib import resources
+
+from encoder4editing_jax.faceworld.directions import load_directions
+from encoder4editing_jax.faceworld.folder import write_images
+from encoder4editing_jax.faceworld.measuring import measure, probe_accuracy
+from encoder4editing_jax.faceworld.renderer import (
+  ATTRIBUTES,
+  STYLE_DIM,
+  attributes,
+  render,
+  sample,
+)
+from encoder4editing_jax.models.stylegan2 import Generator
+
+__all__ = [
+  "ATTRIBUTES",
+  "STYLE_DIM",
+  "attributes",
+  "load_directions",
+  "load_generator",
+  "measure",
+  "probe_accuracy",
+  "render",
+  "sample",
+  "write_images",
+]
+
+
+def load_generator() -> Generator:
+  """The generator shipped with the package: z `[b 64]` to 64 x 64 faces.
+
+  It was fitted without noise: synthesise with `noise="none"`.
+  """
+  from encoder4editing_jax import weights
+
+  source = resources.files("encoder4editing_jax.faceworld")
+  with resources.as_file(source / "generator.safetensors") as path:
+    return weights.load(path)
