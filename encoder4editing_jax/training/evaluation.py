@@ -79,7 +79,9 @@ class Evaluator:
     for batch in batches:
       n = len(batch["image"])
       padded = np.resize(batch["image"], (size, *batch["image"].shape[1:]))
-      seen, pictures = self._batch(state, frozen, to_float(padded), mean)
+      seen, pictures = self._batch(
+        state, frozen, to_float(jnp.asarray(padded)), mean
+      )
       numbers.append({name: np.asarray(v)[:n] for name, v in seen.items()})
       columns = columns or {k: np.asarray(v)[:n] for k, v in pictures.items()}
     results = {

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -162,9 +163,11 @@ def export(
   config: Config, networks: Networks, state: TrainState, path: Path
 ) -> None:
   """Writes the inverter; `e4e.load` opens it."""
-  encoder = states.build_encoder(config, networks.generator, bn_axis=None)
-  nnx.update(encoder, jax.device_get(state.encoder))
-  nnx.update(encoder, jax.device_get(state.statistics))
+  graph = nnx.graphdef(
+    states.build_encoder(config, networks.generator, bn_axis=None)
+  )
+  arrays = jax.device_get((state.encoder, state.statistics))
+  encoder = nnx.merge(graph, *jax.tree.map(jnp.asarray, arrays))
   weights.save(Inverter(encoder, networks.generator), path)
 
 
@@ -249,7 +252,7 @@ def _announce(
     flush=True,
   )
   n_styles = networks.generator.n_styles
-  last = stage_at(np.int32(config.run.steps), config, n_styles)
+  last = stage_at(jnp.int32(config.run.steps), config, n_styles)
   if last is not None and int(last) < n_styles - 1:
     print(
       f"note: this run ends at stage {int(last)} of {n_styles - 1}; the styles "

@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.models import encoders
@@ -23,6 +21,9 @@ from encoder4editing_jax.training.parallel import AXIS
 
 Arrays = dict[Any, Any]
 """Nested dictionaries of arrays, as `nnx.to_pure_dict` gives them."""
+
+Leaf = Any
+"""An array; transforms also put tracers, shapes and shardings in its place."""
 
 
 class Networks(NamedTuple):
@@ -38,18 +39,19 @@ class Networks(NamedTuple):
 class TrainState:
   """Everything that a checkpoint holds."""
 
-  step: Int[Array, ""]
+  step: Leaf
+  """int32, number of steps taken."""
   encoder: Arrays
   """Trained arrays of the encoder."""
   statistics: Arrays
   """The rest of the encoder: running means and variances."""
-  optimizer: optax.OptState
+  optimizer: Any
   discriminator: Arrays
-  discriminator_optimizer: optax.OptState
+  discriminator_optimizer: Any
   real_pool: pool.Pool
   fake_pool: pool.Pool
-  key: Key[Array, ""]
-  """Never changes: the numbers of a step come from (key, step)."""
+  key: Leaf
+  """Random key. Never changes: the numbers of a step come from (key, step)."""
 
 
 @jax.tree_util.register_dataclass
@@ -58,7 +60,8 @@ class Frozen:
   """Arguments of the step that it does not change, never saved with it."""
 
   generator: Arrays
-  w_avg: Float[Array, "n d"]
+  w_avg: Leaf
+  """float32 `[n d]`, the mean code."""
   features: dict[str, Arrays] = dataclasses.field(default_factory=dict)
   """Feature networks of the losses, by the name of their term."""
 
