@@ -170,7 +170,7 @@ def parse_train(argv: Sequence[str]) -> tuple[Config, str]:
   first.add_argument("--workdir", nargs="?")
   named, _ = first.parse_known_args(argv)
   config = load_config(named.config) if named.config else Config()
-  default = TrainArguments(named.config, named.workdir, config)
+  default = TrainArguments(named.config or "", named.workdir or "", config)
   if {"-h", "--help"} & set(argv):
     tyro.cli(
       TrainArguments,
