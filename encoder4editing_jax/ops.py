@@ -1,4 +1,4 @@
-"""Array operations of StyleGAN2 and of the encoders (arXiv 1912.04958, 2102.02766).
+"""Array operations of StyleGAN2 and the encoders (arXiv 1912.04958, 2102.02766).
 
 Pure functions, channels last. Images are `[b h w c]`, convolution kernels
 `[k k i o]`. Whatever resamples does so with fixed filters in float32.
@@ -107,6 +107,9 @@ def upsample2d(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
   Even samples are 1/4 x[i-1] + 3/4 x[i], odd ones 3/4 x[i] + 1/4 x[i+1], with
   zeros outside.
   """
+  # Without the barrier XLA:CPU fuses a chain of upsampled skips into one loop
+  # that computes every level anew for each tap: minutes of compilation.
+  x = jax.lax.optimization_barrier(x)
   for axis in (1, 2):
     n = x.shape[axis]
     config = [(0, 0)] * x.ndim
