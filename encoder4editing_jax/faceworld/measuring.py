@@ -29,7 +29,7 @@ def _pixels(images: Float[Array, "b h w 3"]) -> Float[Array, "b p"]:
   return small.reshape(small.shape[0], -1)
 
 
-def _features(probe: Probe, pixels: Array) -> Float[Array, "b f"]:
+def _features(probe: Probe, pixels: Array | np.ndarray) -> Float[Array, "b f"]:
   components = jnp.asarray(probe["components"], jnp.float32)
   x = (pixels - probe["mean"][None]) @ components * probe["scale"][None]
   i, j = np.triu_indices(PRODUCTS)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 Field = Float[Array, "#b #h #w"]
 Value = Float[Array, "b 1 1"]
-Picture = Float[Array, "b 3 h w"]
+Picture = Float[Array, "#b 3 #h #w"]
 Stop = tuple[float, float, float]
 
 
