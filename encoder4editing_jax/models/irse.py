@@ -99,7 +99,7 @@ class Bottleneck(nnx.Module):
     )
 
   def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
-    if self.shortcut_conv is None:
+    if self.shortcut_conv is None or self.shortcut_norm is None:
       shortcut = x[:, :: self.stride, :: self.stride]
     else:
       shortcut = self.shortcut_norm(self.shortcut_conv(x))

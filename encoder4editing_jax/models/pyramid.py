@@ -110,7 +110,9 @@ class Encoder(nnx.Module):
       self._check_size(*image.shape[1:3])
     return self._codes(image, stage)
 
-  def _heads(self, n: int, reduction: int, in_features: int, rngs: nnx.Rngs):
+  def _heads(
+    self, n: int, reduction: int, in_features: int, rngs: nnx.Rngs
+  ) -> StyleHeads:
     """`n` heads on the map whose sides are 1/`reduction` of the images'."""
     return StyleHeads(
       n,
@@ -191,24 +193,28 @@ class Pyramid(Encoder):
     _, c1, c2, c3 = self.body(image)
     n_middle, n_fine = self._group_sizes()
     coarse = self.heads_coarse(c3)
+    lateral1, heads_middle = self.lateral1, self.heads_middle
+    lateral2, heads_fine = self.lateral2, self.heads_fine
+    if lateral1 is None or heads_middle is None:
+      return coarse
 
     def middle() -> Array:
-      p2 = _enlarge_add(c3, self.lateral1(c2))
-      rows = self.heads_middle(p2)
-      if not n_fine:
+      p2 = _enlarge_add(c3, lateral1(c2))
+      rows = heads_middle(p2)
+      if lateral2 is None or heads_fine is None:
         return rows
 
       def fine() -> Array:
-        return self.heads_fine(_enlarge_add(p2, self.lateral2(c1)))
+        return heads_fine(_enlarge_add(p2, lateral2(c1)))
 
       rest = _from_stage(FIRST_FINE, stage, fine, n_fine, coarse)
       return jnp.concatenate([rows, rest], 1)
 
-    if not n_middle:
-      return coarse
     rest = _from_stage(FIRST_MIDDLE, stage, middle, n_middle + n_fine, coarse)
     return jnp.concatenate([coarse, rest], 1)
 
 
-def _enlarge_add(x: Float[Array, "b h w c"], y: Float[Array, "b h2 w2 c"]):
+def _enlarge_add(
+  x: Float[Array, "b h w c"], y: Float[Array, "b h2 w2 c"]
+) -> Float[Array, "b h2 w2 c"]:
   return ops.resize_align_corners(x, y.shape[1:3]) + y

@@ -49,7 +49,7 @@ class BasicBlock(nnx.Module):
 
   def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
     shortcut = x
-    if self.shortcut_conv is not None:
+    if self.shortcut_conv is not None and self.shortcut_norm is not None:
       shortcut = self.shortcut_norm(self.shortcut_conv(x))
     y = jax.nn.relu(self.norm1(self.conv1(x)))
     return jax.nn.relu(self.norm2(self.conv2(y)) + shortcut)
