@@ -177,6 +177,6 @@ def differentiable(module: nnx.Module, table):
         key, leaf = leaves[row.target]
         value = row.layout.forward(jnp.asarray(source[row.source]))
         new[key] = leaf.replace(value)
-    return nnx.merge(graph, nnx.from_flat_state(new.items()))
+    return nnx.merge(graph, nnx.from_flat_state(new))
 
   return rebuild

@@ -23,6 +23,7 @@ def _invert(net, x, **options):
   "mask",
   "no_latent",
   network="Inverter (e4e)",
+  slow=True,
 )
 def forward_e4e():
   net = make_inverter("e4e_64", "Encoder4Editing", mean_code(STYLES, D))
@@ -46,8 +47,7 @@ def forward_e4e():
   image, latent = _invert(net, z, resize=False)
   yield "input_code/image", image
   yield "input_code/latent", latent[:, 0]
-  opts = {"start_from_latent_avg": False}
-  net = make_inverter("e4e_64", "Encoder4Editing", mean_code(STYLES, D), **opts)
+  net.w_avg[...] = jnp.zeros((STYLES, D))
   image, latent = _invert(net, x, resize=False)
   yield "no_latent_avg/image", image
   yield "no_latent_avg/latent", latent
@@ -81,7 +81,7 @@ def gradual():
   yield from _psp("gradual", "psp_64", "GradualStyleEncoder", avg)
 
 
-@case("psp_forward_psp", "last_layer_w/", network="Inverter (pSp)")
+@case("psp_forward_psp", "last_layer_w/", network="Inverter (pSp)", slow=True)
 def last_layer_w():
   encoder_type = "BackboneEncoderUsingLastLayerIntoW"
   for name, value in _psp(

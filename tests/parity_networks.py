@@ -33,11 +33,11 @@ def make_generator(size):
   return converters.to_generator({"g_ema": state, "latent_avg": np.zeros(D)})
 
 
-def make_inverter(kind, encoder_type, latent_avg=None, **opts):
+def make_inverter(kind, encoder_type, latent_avg=None):
   """The inverter of recipe weights; a zero mean code unless one is given."""
   checkpoint = {
     "state_dict": recipe_state_dict(kind),
-    "opts": {"encoder_type": encoder_type, **opts},
+    "opts": {"encoder_type": encoder_type},
     "latent_avg": np.zeros(D) if latent_avg is None else latent_avg,
   }
   return converters.to_inverter(checkpoint)
@@ -184,7 +184,7 @@ def _discriminator(size):
   return converters.to_discriminator({"d": state})
 
 
-@case("image_discriminator", "256/", network="image discriminator")
+@case("image_discriminator", "256/", network="image discriminator", slow=True)
 def discriminator_256():
   net = _discriminator(256)
   x = images(4, 256, "discriminator/x")
@@ -260,7 +260,9 @@ def gradual():
   yield "gradual/w", _codes("psp_1024", "GradualStyleEncoder", 256)
 
 
-@case("encoder_others", "single_style/", network="SingleStyleEncoder")
+@case(
+  "encoder_others", "single_style/", network="SingleStyleEncoder", slow=True
+)
 def single_style():
   codes = _codes("single_style_1024", "SingleStyleCodeEncoder", 256)
   yield "single_style/w", codes
@@ -292,7 +294,7 @@ def _arcface(kind):
   yield f"{kind}/blocks", np.array(len(net.backbone.blocks))
 
 
-@case("encoder_irse100", "ir100/", network="ArcFace")
+@case("encoder_irse100", "ir100/", network="ArcFace", slow=True)
 def ir100():
   yield from _arcface("ir100")
 

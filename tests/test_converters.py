@@ -38,6 +38,11 @@ OFFICIAL_TYPES = {
   "ResNetProgressiveBackboneEncoder": "ResNetProgressiveBackboneEncoder",
   "ResNetGradualStyleEncoder": "ResNetGradualStyleEncoder",
 }
+QUICK_TYPES = (
+  "Encoder4Editing",
+  "BackboneEncoderUsingLastLayerIntoWPlus",
+  "ResNetProgressiveBackboneEncoder",
+)
 
 
 def make_generator(**arguments):
@@ -139,7 +144,13 @@ def test_generator_round_trip(build, arguments):
   assert_equal_leaves(net, back)
 
 
-@pytest.mark.parametrize("encoder_type", OFFICIAL_TYPES)
+@pytest.mark.parametrize(
+  "encoder_type",
+  [
+    pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK_TYPES))
+    for name in OFFICIAL_TYPES
+  ],
+)
 def test_inverter_round_trip(build, encoder_type):
   net = build(lambda: make_inverter(OFFICIAL_TYPES[encoder_type]))
   rows = np.asarray(net.w_avg[...])
