@@ -106,7 +106,7 @@ def test_shared_weights_equal_one_kernel_per_sample(k, up, down, demodulate):
     x, kernel, style, demodulate=demodulate, up=up, down=down
   )
   expected = per_sample(x, kernel, style, demodulate, up, down)
-  assert actual.shape == (2, 6 * up // down, -(-5 * up // down), 3)
+  assert actual.shape == (2, 6 * up // down, 5 * up // down, 3)
   np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 
 from encoder4editing_jax import ops
 from encoder4editing_jax.models.layers import Buffer
-from encoder4editing_jax.models.stylegan2 import Generator, Noise
+from encoder4editing_jax.models.stylegan2 import Generator
+from encoder4editing_jax.models.synthesis import Noise
 
 
 class Inversion(NamedTuple):
