@@ -9,6 +9,7 @@ al. 2021, arXiv 2102.02766).
 
 import dataclasses
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -188,28 +189,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Config:
-  """One training run."""
+  """One training run; each section is described by its class."""
 
   data: Data = field(default_factory=Data)
-  """Images that the encoder learns from."""
-
   model: Model = field(default_factory=Model)
-  """The encoder that is trained and the generator it is trained for."""
-
   loss: Loss = field(default_factory=Loss)
-  """Weights of the terms of the encoder's loss; 0 leaves a term out."""
-
   optim: Optim = field(default_factory=Optim)
-  """Optimizer of the encoder."""
-
   discriminator: Discriminator = field(default_factory=Discriminator)
-  """The latent discriminator, which tells sampled styles from encoded."""
-
   progressive: Progressive = field(default_factory=Progressive)
-  """Progressive training: the styles get their own offsets one by one."""
-
   run: Run = field(default_factory=Run)
-  """Length, bookkeeping and randomness of the run."""
 
   def validate(self) -> None:
     """Checks what can be checked without files or devices.
@@ -254,64 +242,43 @@ class Config:
     }
 
 
-def _rules(c: Config):
+# The least value of a number.
+LEAST = {
+  "data": {"workers": 1, "rendered_images": 1, "eval_images": 0},
+  "loss": {"l2": 0, "delta": 0, "adversarial": 0},
+  "optim": {"lr": 0, "warmup": 0},
+  "discriminator": dict.fromkeys(("lr", "r1", "pool"), 0)
+  | dict.fromkeys(("hidden", "n_layers", "r1_every"), 1),
+  "progressive": {"every": 1},
+  "run": dict.fromkeys(
+    ("steps", "batch_size", "log_every", "eval_every", "save_every", "keep"), 1
+  ),
+}
+
+
+def _rules(c: Config) -> Iterator[tuple[bool, str]]:
   """Pairs of a test that is true when something is wrong, and the words."""
-  for name in ("steps", "batch_size", "log_every", "eval_every", "save_every"):
-    yield _below(c.run, "run", name, 1)
-  yield _below(c.run, "run", "keep", 1)
-  for name in ("workers", "rendered_images"):
-    yield _below(c.data, "data", name, 1)
-  yield _below(c.data, "data", "eval_images", 0)
-  for name in ("l2", "delta", "adversarial"):
-    yield _below(c.loss, "loss", name, 0)
-  for name, least in (("lr", 0), ("warmup", 0)):
-    yield _below(c.optim, "optim", name, least)
-  for name, least in (
-    ("lr", 0),
-    ("r1", 0),
-    ("pool", 0),
-    ("hidden", 1),
-    ("n_layers", 1),
-    ("r1_every", 1),
-  ):
-    yield _below(c.discriminator, "discriminator", name, least)
-  yield _below(c.progressive, "progressive", "every", 1)
-  yield (
-    not c.data.train,
-    'data.train is empty; name a folder of images or "faceworld".',
-  )
-  yield (
-    min(c.data.size) < 16,
-    f"data.size is {c.data.size[0]} x {c.data.size[1]}; an encoder halves "
-    "images four times, so set both to 16 or more.",
-  )
-  yield (
-    c.model.num_layers not in DEPTHS,
-    f"model.num_layers is {c.model.num_layers}; set it to one of {DEPTHS}.",
-  )
+  for section, limits in LEAST.items():
+    for name, least in limits.items():
+      value = getattr(getattr(c, section), name)
+      text = f"{section}.{name} is {value}; set it to {least} or more."
+      yield not value >= least, text  # also true for NaN
+  (h, w), layers = c.data.size, c.model.num_layers
+  yield not c.data.train, f"data.train is empty; name a folder or {FACEWORLD}."
+  yield min(h, w) < 16, f"data.size is {h} x {w}; set both to 16 or more."
+  yield layers not in DEPTHS, f"model.num_layers is {layers}; use {DEPTHS}."
   yield (
     len(c.model.channels) != 4 or min(c.model.channels, default=0) < 1,
     f"model.channels is {c.model.channels}; give four positive numbers, one "
     "for each stage of the backbone.",
   )
-  staged = c.model.encoder in STAGED_ENCODERS
-  start = c.progressive.start
-  yield (
-    start is not None and start < 1,
-    f"progressive.start is {start}; set it to 1 or more, or to None.",
-  )
+  start, staged = c.progressive.start, c.model.encoder in STAGED_ENCODERS
+  early = start is not None and start < 1
+  yield early, f"progressive.start is {start}; set it to 1 or more, or None."
   yield (
     start is not None and not staged,
     f"progressive.start is set, but {c.model.encoder} has no stages; use "
     f"model.encoder {STAGED_ENCODERS[0]} or progressive.start None.",
-  )
-
-
-def _below(section: Any, prefix: str, name: str, least: float):
-  value = getattr(section, name)
-  return (
-    not value >= least,  # also true for NaN
-    f"{prefix}.{name} is {value}; set it to {least} or more.",
   )
 
 

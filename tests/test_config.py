@@ -44,7 +44,7 @@ def test_all_problems_are_told_at_once():
   lines = str(caught.value).splitlines()
   assert len(lines) == 3
   for name, line in zip(
-    ("run.batch_size is 0", "optim.lr is -1.0", "data.size is 64 x 8"),
+    ("optim.lr is -1.0", "run.batch_size is 0", "data.size is 64 x 8"),
     lines,
     strict=True,
   ):
