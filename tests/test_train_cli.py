@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -80,7 +81,7 @@ def test_a_run_leaves_what_it_promises_and_resumes_to_the_bit(card, tmp_path):
   assert [line["step"] for line in losses] == [1, 2, 3, 4]
   assert any((whole / "tensorboard").iterdir())
   inverter = weights.load(whole / "inverter.safetensors")
-  assert inverter.encode(np.zeros((1, 16, 16, 3))).shape == (1, 6, 8)
+  assert inverter.encode(jnp.zeros((1, 16, 16, 3))).shape == (1, 6, 8)
 
   flags = ("--config", card, "--workdir", parts)
   first = train(*flags, "--run.steps", 2)

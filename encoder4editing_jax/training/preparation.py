@@ -50,6 +50,11 @@ def load_generator(config: Config) -> Generator:
   if name == FACEWORLD:
     from encoder4editing_jax import faceworld
 
+    if config.run.edit not in faceworld.ATTRIBUTES:
+      raise ConfigError(
+        f"run.edit is {config.run.edit}, which is no direction of faceworld; "
+        f"use one of {', '.join(faceworld.ATTRIBUTES)}."
+      )
     return faceworld.load_generator()
   if not Path(name).is_file():
     raise ConfigError(
