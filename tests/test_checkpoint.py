@@ -13,6 +13,8 @@ from encoder4editing_jax.training import pool
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
 from encoder4editing_jax.training.state import TrainState
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Config(run=Run(steps=7, batch_size=4))
 
 

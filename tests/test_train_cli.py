@@ -15,6 +15,8 @@ from PIL import Image
 from encoder4editing_jax import cli, weights
 from encoder4editing_jax.models.stylegan2 import Generator
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 TINY = """
