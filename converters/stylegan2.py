@@ -26,7 +26,7 @@ from encoder4editing_jax.models.stylegan2 import Generator
 
 W_AVG_SAMPLES = 10_000
 W_AVG_SEED = 0
-FILTER = np.outer(ops.FIR, ops.FIR).astype(np.float32)
+FILTER: np.ndarray = np.outer(ops.FIR, ops.FIR).astype(np.float32)
 _USUAL_BASES = (32768, 16384)  # configurations F and E
 _log = logging.getLogger("encoder4editing_jax.converters")
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from encoder4editing_jax import __version__
-from encoder4editing_jax.config import Config, ConfigError
+from encoder4editing_jax.config import Config, ConfigError, section_types
 
 Arguments = TypeVar("Arguments")
 
@@ -233,11 +233,11 @@ def _parse(
 def _flags() -> list[str]:
   """All flags of `TrainArguments`, as they are written."""
   found = ["--config", "--workdir"]
-  for section in fields(Config):
-    for field in fields(section.default_factory):
-      found.append(f"--{section.name}.{field.name}")
+  for section, kind in section_types().items():
+    for field in fields(kind):
+      found.append(f"--{section}.{field.name}")
       if field.type is bool:
-        found.append(f"--{section.name}.no-{field.name}")
+        found.append(f"--{section}.no-{field.name}")
   return found
 
 
@@ -257,15 +257,15 @@ def _explain(error: TypeError) -> str:
     r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'",
     str(error),
   )
-  sections = {f.default_factory.__name__: f for f in fields(Config)}
+  sections = {kind.__name__: name for name, kind in section_types().items()}
   if not found or found[1] not in {*sections, "Config"}:
     return str(error)
   if found[1] == "Config":
-    prefix, names = "", [f.name for f in fields(Config)]
+    prefix, names = "", list(section_types())
   else:
     section = sections[found[1]]
-    prefix = f"{section.name}."
-    names = [f.name for f in fields(section.default_factory)]
+    prefix = f"{section}."
+    names = [f.name for f in fields(section_types()[section])]
   known = [prefix + name for name in names]
   name = prefix + found[2]
   return f"unknown config field {name}; {_nearest(name, known)}"

@@ -220,8 +220,8 @@ class Config:
     Raises:
       ConfigError: names unknown sections and fields, with the nearest name.
     """
-    sections = {f.name: f.default_factory for f in dataclasses.fields(cls)}
-    built = {}
+    sections = section_types()
+    built: dict[str, Any] = {}
     for name, content in values.items():
       _known(name, list(sections), "section")
       section = sections[name]
@@ -254,6 +254,11 @@ LEAST = {
     ("steps", "batch_size", "log_every", "eval_every", "save_every", "keep"), 1
   ),
 }
+
+
+def section_types() -> dict[str, type[Any]]:
+  """The classes of the sections of a config, by the section's name."""
+  return {name: type(section) for name, section in vars(Config()).items()}
 
 
 def _rules(c: Config) -> Iterator[tuple[bool, str]]:

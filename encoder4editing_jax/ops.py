@@ -190,15 +190,15 @@ def _transposed_conv(
   computes about a hundred times slower.
   """
   even, odd = (1, 1), (0, 0)  # padding; even outputs see taps 0 and 2
-  phases = [
+  rows_even, rows_odd = (
     _interleave(
       _conv(x, kernel[rows, ::2], pad, even),
       _conv(x, kernel[rows, 1:2], pad, odd),
       axis=2,
     )
     for rows, pad in ((slice(0, None, 2), even), (slice(1, 2), odd))
-  ]
-  return _interleave(*phases, axis=1)
+  )
+  return _interleave(rows_even, rows_odd, axis=1)
 
 
 def _interleave(even: Array, odd: Array, axis: int) -> Array:
@@ -221,7 +221,8 @@ def _align_corners_matrix(n_in: int, n_out: int) -> np.ndarray:
 def _adaptive_pool_matrix(n_in: int, n_out: int) -> np.ndarray:
   """Row i averages the samples floor(i n / m) to ceil((i + 1) n / m) - 1."""
   i = np.arange(n_out)
-  start, stop = i * n_in // n_out, -(-(i + 1) * n_in // n_out)
+  start: np.ndarray = i * n_in // n_out
+  stop: np.ndarray = -(-(i + 1) * n_in // n_out)
   k = np.arange(n_in)
   window = (k >= start[:, None]) & (k < stop[:, None])
   return window / window.sum(1, keepdims=True)

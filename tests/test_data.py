@@ -136,7 +136,7 @@ def test_unreadable_files_are_found_by_name(folder):
   source = sources.FolderSource(folder)
   found = sources.find_unreadable(source)
   assert [f.name for f in found] == [str(folder / "broken.jpg")]
-  assert source.name(found[0].index) == found[0].name
+  assert source.name(found[0].position) == found[0].name
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 100])

@@ -94,7 +94,7 @@ class Subset:
 class Unreadable(NamedTuple):
   """A file that cannot be decoded."""
 
-  index: int
+  position: int
   name: str
   reason: str
 

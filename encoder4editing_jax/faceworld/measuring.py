@@ -9,6 +9,7 @@ the truth is stored with the probe (`accuracy`).
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +69,8 @@ def fit_probe(n: int = 6000, held_out: int = 500, seed: int = 2) -> Probe:
 
 def save_probe(probe: Probe, path: Path) -> None:
   """Writes the probe as an .npz."""
-  np.savez_compressed(path, **probe)
+  arrays: dict[str, Any] = dict(probe)
+  np.savez_compressed(path, **arrays)
 
 
 @cache

@@ -8,15 +8,15 @@ Colours are held as `[b 3 h w]` in [0, 1] while painting: XLA vectorises over
 the last axis, and three channels there would leave most lanes idle.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Field = Float[Array, "#b #h #w"]
-Value = Float[Array, "b 1 1"]
-Picture = Float[Array, "#b 3 #h #w"]
+Field: TypeAlias = Float[Array, "#b #h #w"]
+Value: TypeAlias = Float[Array, "b 1 1"]
+Picture: TypeAlias = Float[Array, "#b 3 #h #w"]
 Stop = tuple[float, float, float]
 
 

@@ -241,4 +241,5 @@ class Inverter(nnx.Module):
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-  return (size, size) if isinstance(size, int) else tuple(size)
+  height, width = (size, size) if isinstance(size, int) else size
+  return height, width

@@ -9,7 +9,7 @@ The pyramid of pSp (arXiv 2008.00951, figure 2), which e4e took over:
 """
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from encoder4editing_jax.models.layers import conv
 FIRST_MIDDLE = 3
 FIRST_FINE = 7
 
-Stage = int | Int[Array, ""] | None
+Stage: TypeAlias = int | Int[Array, ""] | None
 
 
 class Encoder(nnx.Module):

@@ -67,7 +67,8 @@ class Generator(nnx.Module):
     self.style_dim = style_dim
     self.n_mlp = n_mlp
     self.lr_mlp = lr_mlp
-    self.constant_shape = tuple(constant_shape)
+    height, width = constant_shape
+    self.constant_shape = (height, width)
     self.dtype = dtype
     channels = [self.channels(2**k) for k in range(2, levels + 1)]
     self.mapping = Mapping(style_dim, n_mlp, lr_mlp, rngs)

@@ -33,7 +33,7 @@ def psnr(
 
 def mean_image(batches: Batches) -> Float[np.ndarray, "1 h w c"]:
   """Mean of uint8 images, in [-1, 1]."""
-  total, n = 0.0, 0
+  total, n = np.zeros(()), 0
   for batch in batches:
     total = total + batch["image"].sum(0, dtype=np.float64, keepdims=True)
     n += len(batch["image"])

@@ -100,7 +100,7 @@ def _train(
   )
   pending: tuple[int, dict[str, Any]] | None = None
   penalty: dict[str, Any] = {}
-  batches = _train_batches(config, plan.train, first)
+  batches = _train_batches(config, plan.training, first)
   for step in range(first + 1, settings.steps + 1):
     state, metrics = train_step(state, frozen, next(batches))
     if (step - 1) % config.discriminator.r1_every == 0 and "r1" in metrics:
@@ -146,7 +146,7 @@ class _Judge:
     if not self.plan.evaluation:
       return {}, {}
     if self._mean is None:
-      some = sources.spread(self.plan.train, MEAN_OF)
+      some = sources.spread(self.plan.training, MEAN_OF)
       self._mean = mean_image(_all_batches(self.config, some))
     batches = _all_batches(self.config, self.plan.evaluation)
     return self._evaluator(state, self.frozen, batches, self._mean)
@@ -246,7 +246,7 @@ def _announce(
   n = sum(x.size for x in jax.tree.leaves(state.encoder))
   print(
     f"{config.model.encoder} with {n / 1e6:.2f} M parameters, "
-    f"{len(plan.train)} training and {len(plan.evaluation or [])} held-out "
+    f"{len(plan.training)} training and {len(plan.evaluation or [])} held-out "
     f"images, {jax.device_count()} {jax.default_backend()} device(s), "
     f"from step {int(state.step)} to {config.run.steps}",
     flush=True,

@@ -24,6 +24,12 @@ class Plan:
   train: sources.Source | None
   evaluation: sources.Source | None
 
+  @property
+  def training(self) -> sources.Source:
+    """The training images, after `render_missing`."""
+    assert self.train is not None
+    return self.train
+
 
 def prepare(config: Config) -> Plan:
   """Checks config, devices, generator and data.
@@ -124,7 +130,7 @@ def _open(folder: str, config: Config) -> sources.Source:
     return source
   names = "; ".join(f"{bad.name}: {bad.reason}" for bad in broken)
   found = f"{len(broken)} of {len(source)} images cannot be read ({names})"
-  left = sorted(set(range(len(source))) - {bad.index for bad in broken})
+  left = sorted(set(range(len(source))) - {bad.position for bad in broken})
   if data.on_unreadable == "stop" or not left:
     raise sources.DataError(
       f"{found}; replace them, or set data.on_unreadable to skip."
