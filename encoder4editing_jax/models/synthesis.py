@@ -161,11 +161,11 @@ class Synthesis(nnx.Module):
     shapes = [layer.noise[...].shape for layer in layers]
     if not isinstance(noise, str):
       _check_noise(noise, shapes, batch)
-      return list(noise)
+      return [maps.reshape((-1, *maps.shape[-3:])) for maps in noise]
     if noise == "none":
       return [None] * len(layers)
     if noise == "stored":
-      return [layer.noise[...] for layer in layers]
+      return [layer.noise[...][None] for layer in layers]
     if noise != "random":
       raise ValueError(
         f"noise={noise!r} is unknown; use 'stored', 'random' (with key=), "
