@@ -61,7 +61,14 @@ def load_generator(config: Config) -> Generator:
         f"run.edit is {config.run.edit}, which is no direction of faceworld; "
         f"use one of {', '.join(faceworld.ATTRIBUTES)}."
       )
-    return faceworld.load_generator()
+    try:
+      return faceworld.load_generator()
+    except FileNotFoundError as error:
+      raise ConfigError(
+        "faceworld's generator is not in this installation; fit it with "
+        "`python -m encoder4editing_jax.faceworld.fit --out "
+        "encoder4editing_jax/faceworld/generator.safetensors`."
+      ) from error
   if not Path(name).is_file():
     raise ConfigError(
       f"model.generator: there is no file {name}; name a generator saved by "
