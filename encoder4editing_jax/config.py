@@ -220,14 +220,13 @@ class Config:
     Raises:
       ConfigError: names unknown sections and fields, with the nearest name.
     """
-    sections = section_types()
     built: dict[str, Any] = {}
     for name, content in values.items():
-      _known(name, list(sections), "section")
-      section = sections[name]
-      names = [f.name for f in dataclasses.fields(section)]
+      _known(name, list(section_types()), "section")
+      section = section_types()[name]
+      fields = [f"{name}.{f.name}" for f in dataclasses.fields(section)]
       for key in content:
-        _known(f"{name}.{key}", [f"{name}.{n}" for n in names], "field")
+        _known(f"{name}.{key}", fields, "field")
       built[name] = section(**{k: _tuples(v) for k, v in content.items()})
     return cls(**built)
 
@@ -272,11 +271,8 @@ def _rules(c: Config) -> Iterator[tuple[bool, str]]:
   yield not c.data.train, f"data.train is empty; name a folder or {FACEWORLD}."
   yield min(h, w) < 16, f"data.size is {h} x {w}; set both to 16 or more."
   yield layers not in DEPTHS, f"model.num_layers is {layers}; use {DEPTHS}."
-  yield (
-    len(c.model.channels) != 4 or min(c.model.channels, default=0) < 1,
-    f"model.channels is {c.model.channels}; give four positive numbers, one "
-    "for each stage of the backbone.",
-  )
+  bad = len(c.model.channels) != 4 or min(c.model.channels, default=0) < 1
+  yield bad, f"model.channels is {c.model.channels}; give four, 1 or more each."
   start, staged = c.progressive.start, c.model.encoder in STAGED_ENCODERS
   early = start is not None and start < 1
   yield early, f"progressive.start is {start}; set it to 1 or more, or None."
