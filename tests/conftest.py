@@ -49,7 +49,6 @@ def build():
 
 # Written, and not yet seen to pass: they run with the slow ones until they are.
 UNPROVEN = (
-  "test_cli.py",
   "test_converters.py::test_e4e_and_psp_need_to_be_told_apart",
   "test_converters.py::test_the_argument_precedes_the_options",
   "test_converters.py::test_options_must_agree_with_the_tensors",

@@ -98,8 +98,8 @@ def test_noise_stored_none_random_and_given():
   [
     ("random", "needs key="),
     ("fresh", "'fresh' is unknown"),
-    ([np.zeros((4, 4, 1))], "1 noise maps given, this generator takes 5"),
-    ([np.zeros((9, 4, 1))] * 5, r"noise\[0\] has shape \(9, 4, 1\)"),
+    ([jnp.zeros((4, 4, 1))], "1 noise maps given, this generator takes 5"),
+    ([jnp.zeros((9, 4, 1))] * 5, r"noise\[0\] has shape \(9, 4, 1\)"),
   ],
 )
 def test_noise_that_does_not_fit_is_named(noise, message):

@@ -8,7 +8,7 @@ shares its style with the next block's first convolution.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 from encoder4editing_jax import ops
 from encoder4editing_jax.models.layers import Buffer, EqualLinear
 
-Noise = Literal["stored", "random", "none"] | Sequence[Array]
+Noise = str | Sequence[Array]
+"""'stored', 'random', 'none', or one array per layer."""
 
 
 class Mapping(nnx.Module):
@@ -160,8 +161,9 @@ class Synthesis(nnx.Module):
     layers = self._layers()
     shapes = [layer.noise[...].shape for layer in layers]
     if not isinstance(noise, str):
-      _check_noise(noise, shapes, batch)
-      return [maps.reshape((-1, *maps.shape[-3:])) for maps in noise]
+      given: list[Any] = list(noise)
+      _check_noise(given, shapes, batch)
+      return [maps.reshape((-1, *maps.shape[-3:])) for maps in given]
     if noise == "none":
       return [None] * len(layers)
     if noise == "stored":
