@@ -55,7 +55,7 @@ def test_all_problems_are_told_at_once():
   ("config", "words"),
   [
     (Config(model=Model(num_layers=51)), "num_layers is 51"),
-    (Config(model=Model(channels=(1, 2))), "four positive numbers"),
+    (Config(model=Model(channels=(1, 2))), "give four, 1 or more each"),
     (Config(optim=Optim(lr=float("nan"))), "optim.lr is nan"),
     (Config(progressive=Progressive(start=0)), "progressive.start is 0"),
     (
