@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
 Critic = Callable[[Array], Array]
@@ -21,13 +22,6 @@ def active_styles(n_styles: int, stage: Array | None) -> Float[Array, " n"]:
   if stage is None:
     return jnp.ones(n_styles)
   return (jnp.arange(n_styles) <= stage).astype(jnp.float32)
-
-
-def _norm(x: Float[Array, "*b d"]) -> Float[Array, "*b"]:
-  """Euclidean norm; at 0 its gradient is 0 and not NaN."""
-  square = jnp.sum(jnp.square(x), axis=-1)
-  zero = square == 0
-  return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, square)))
 
 
 def l2(
@@ -44,7 +38,7 @@ def delta(
 
   The norm, not its square, as published code has it; its gradient at 0 is 0.
   """
-  norms = _norm(w_plus[:, 1:] - w_plus[:, :1])
+  norms = optax.safe_norm(w_plus[:, 1:] - w_plus[:, :1], 0.0, axis=-1)
   return jnp.sum(norms.mean(0) * active[1:])
 
 

@@ -11,40 +11,14 @@ FLAGS = (
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 import jaxtyping  # noqa: E402
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-from flax import nnx  # noqa: E402
 
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Shapes in signatures are checked in the test run, and only there.
 jaxtyping.install_import_hook("encoder4editing_jax", "beartype.beartype")
-
-
-@pytest.fixture(scope="session")
-def build():
-  """Builds a network with random leaves without compiling its initialisers.
-
-  `build(lambda: e4e.Generator(8, rngs=nnx.Rngs(0)))`: leaves are normal, or
-  uniform in [0.5, 1.5] if they are named `var` or `scale`.
-  """
-
-  def make(constructor, seed=0):
-    rng = np.random.default_rng(seed)
-    graph, state = nnx.split(nnx.eval_shape(constructor))
-    filled = {}
-    for path, leaf in nnx.to_flat_state(state):
-      if path[-1] in ("var", "scale"):
-        value = rng.uniform(0.5, 1.5, leaf.shape)
-      else:
-        value = rng.normal(size=leaf.shape)
-      filled[path] = leaf.replace(jnp.asarray(value, leaf.dtype))
-    return nnx.merge(graph, nnx.from_flat_state(filled))
-
-  return make
 
 
 # Written, and not yet seen to pass: they run with the slow ones until they are.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from random_weights import randomised
 
 import encoder4editing_jax as e4e
 from encoder4editing_jax import cli
@@ -56,8 +57,8 @@ def test_mistakes_end_with_one_line_and_status_2(argv, message, capsys):
 
 
 @pytest.fixture
-def path(build, tmp_path):
-  generator = build(
+def path(tmp_path):
+  generator = randomised(
     lambda: e4e.Generator(
       8, channel_base=64, channel_max=8, style_dim=4, n_mlp=1, rngs=nnx.Rngs(1)
     )

@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
+from random_weights import randomised
 
 import encoder4editing_jax as e4e
 from encoder4editing_jax import converters
@@ -58,8 +59,8 @@ def make_generator(**arguments):
 
 
 @pytest.fixture(scope="module")
-def generator(build):
-  return build(make_generator)
+def generator():
+  return randomised(make_generator)
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +79,8 @@ def framework(net):
 
 
 @pytest.fixture(scope="module")
-def e4e_state(build):
-  return framework(build(make_inverter))
+def e4e_state():
+  return framework(randomised(make_inverter))
 
 
 def assert_equal_leaves(a, b, skip=()):
@@ -134,8 +135,8 @@ def test_flattened_weights_see_the_same_map():
   ],
   ids=["small", "wide constant", "narrowing"],
 )
-def test_generator_round_trip(build, arguments):
-  net = build(lambda: make_generator(**arguments))
+def test_generator_round_trip(arguments):
+  net = randomised(lambda: make_generator(**arguments))
   state = transfer.extract(net, stylegan2.generator_table(net))
   latent_avg = np.asarray(net.w_avg[...])
   back = converters.to_generator({"g_ema": state, "latent_avg": latent_avg})
@@ -151,8 +152,8 @@ def test_generator_round_trip(build, arguments):
     for name in OFFICIAL_TYPES
   ],
 )
-def test_inverter_round_trip(build, encoder_type):
-  net = build(lambda: make_inverter(OFFICIAL_TYPES[encoder_type]))
+def test_inverter_round_trip(encoder_type):
+  net = randomised(lambda: make_inverter(OFFICIAL_TYPES[encoder_type]))
   rows = np.asarray(net.w_avg[...])
   checkpoint = {
     "state_dict": framework(net),
@@ -169,8 +170,8 @@ def test_inverter_round_trip(build, encoder_type):
 
 @pytest.mark.parametrize("squeeze_excite", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
-def test_arcface_round_trip(build, squeeze_excite, affine):
-  net = build(
+def test_arcface_round_trip(squeeze_excite, affine):
+  net = randomised(
     lambda: e4e.ArcFace(
       10,
       squeeze_excite=squeeze_excite,
@@ -189,13 +190,13 @@ def test_arcface_round_trip(build, squeeze_excite, affine):
   assert_equal_leaves(net, back)
 
 
-def test_discriminator_round_trips(build):
-  net = build(lambda: e4e.Discriminator(32, 256, 16, rngs=nnx.Rngs(0)))
+def test_discriminator_round_trips():
+  net = randomised(lambda: e4e.Discriminator(32, 256, 16, rngs=nnx.Rngs(0)))
   state = transfer.extract(net, discriminators.discriminator_table(net))
   back = converters.to_discriminator({"d": state})
   assert back.size == 32
   assert_equal_leaves(net, back)
-  net = build(lambda: e4e.LatentDiscriminator(6, 5, 3, rngs=nnx.Rngs(0)))
+  net = randomised(lambda: e4e.LatentDiscriminator(6, 5, 3, rngs=nnx.Rngs(0)))
   state = transfer.extract(net, discriminators.latent_discriminator_table(net))
   back = converters.to_latent_discriminator({"discriminator_state_dict": state})
   assert_equal_leaves(net, back)
@@ -282,7 +283,7 @@ def test_filters_need_not_be_stored(official):
   assert converters.to_generator({**rest, "latent_avg": np.zeros(DIM)})
 
 
-def test_another_network_is_no_generator(build):
+def test_another_network_is_no_generator():
   refuses({"mlp.0.weight": np.zeros((3, 3))}, "not a StyleGAN2 generator")
   refuses(
     {"input.input": np.zeros((1, 3, 4, 4))},

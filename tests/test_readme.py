@@ -5,6 +5,7 @@ import re
 import pytest
 from flax import nnx
 from PIL import Image
+from random_weights import randomised
 from test_architecture import ROOT
 
 import encoder4editing_jax as e4e
@@ -21,9 +22,9 @@ def block(marker):
   not (ROOT / "encoder4editing_jax/faceworld/generator.safetensors").is_file(),
   reason="faceworld's generator is not fitted yet",
 )
-def test_the_example_writes_its_picture(build, tmp_path, monkeypatch):
+def test_the_example_writes_its_picture(tmp_path, monkeypatch):
   generator = e4e.faceworld.load_generator()
-  encoder = build(
+  encoder = randomised(
     lambda: e4e.Encoder4Editing(
       generator.n_styles,
       input_size=64,

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from flax import nnx
+from random_weights import randomised
 
 import encoder4editing_jax as e4e
 from encoder4editing_jax import weights
 
 
 @pytest.fixture(scope="module")
-def generator(build):
-  return build(
+def generator():
+  return randomised(
     lambda: e4e.Generator(
       8, channel_base=64, channel_max=8, style_dim=4, n_mlp=1, rngs=nnx.Rngs(1)
     )
@@ -69,9 +70,9 @@ def is_variable(x):
 
 
 def test_an_inverter_keeps_encoder_generator_and_mean(
-  build, generator, tmp_path
+  generator, tmp_path
 ):
-  encoder = build(
+  encoder = randomised(
     lambda: e4e.Encoder4Editing(
       4,
       input_size=32,
