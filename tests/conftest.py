@@ -34,6 +34,7 @@ UNPROVEN = (
   "test_faceworld.py",
   "test_irse.py",
   "test_parity.py",
+  "test_readme.py::test_the_example",
   "test_step.py",
   "test_stylegan2.py::test_mapping_ignores_the_length_of_z",
   "test_stylegan2.py::test_mean_latent_approaches_the_mean",

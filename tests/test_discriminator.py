@@ -10,6 +10,8 @@ from encoder4editing_jax.models.discriminator import (
   minibatch_stddev,
 )
 
+pytestmark = pytest.mark.slow  # many small compilations
+
 
 def normal(*shape):
   return np.random.RandomState(1).standard_normal(shape).astype(np.float32)

@@ -16,6 +16,8 @@ from encoder4editing_jax.models.encoders import (
 from encoder4editing_jax.models.inverter import Inverter, mix_styles
 from encoder4editing_jax.models.stylegan2 import Generator
 
+pytestmark = pytest.mark.slow  # many small compilations
+
 DIM = 8
 
 

@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from flax import nnx
 from PIL import Image
 from random_weights import randomised
@@ -18,10 +17,6 @@ def block(marker):
   return found[0]
 
 
-@pytest.mark.skipif(
-  not (ROOT / "encoder4editing_jax/faceworld/generator.safetensors").is_file(),
-  reason="faceworld's generator is not fitted yet",
-)
 def test_the_example_writes_its_picture(tmp_path, monkeypatch):
   generator = e4e.faceworld.load_generator()
   encoder = randomised(

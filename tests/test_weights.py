@@ -69,9 +69,7 @@ def is_variable(x):
   return isinstance(x, nnx.Variable)
 
 
-def test_an_inverter_keeps_encoder_generator_and_mean(
-  generator, tmp_path
-):
+def test_an_inverter_keeps_encoder_generator_and_mean(generator, tmp_path):
   encoder = randomised(
     lambda: e4e.Encoder4Editing(
       4,
