@@ -26,7 +26,7 @@ def get_config() -> Config:
   """The run card."""
   return Config(
     data=Data(size=(64, 64)),
-    model=Model(channels=(16, 32, 64, 128)),
+    model=Model(num_layers=18, channels=(16, 32, 64, 128)),
     optim=Optim(lr=2e-3, schedule="cosine", warmup=20),
     discriminator=Discriminator(hidden=128),
     progressive=Progressive(start=300, every=20),
