@@ -197,8 +197,8 @@ def _transposed_conv(
     edges = [(0, 0), (1 - row,) * 2, (1 - column,) * 2, (0, 0)]
     return _conv(jnp.pad(x, edges), taps, 0)
 
-  rows = [_interleave(phase(r, 0), phase(r, 1), axis=2) for r in (0, 1)]
-  return _interleave(*rows, axis=1)
+  even, odd = (_interleave(phase(r, 0), phase(r, 1), axis=2) for r in (0, 1))
+  return _interleave(even, odd, axis=1)
 
 
 def _interleave(even: Array, odd: Array, axis: int) -> Array:
