@@ -16,7 +16,7 @@ from encoder4editing_jax.converters.table import (
   linear,
   norm,
 )
-from encoder4editing_jax.models.irse import ArcFace
+from encoder4editing_jax.models.arcface import ArcFace
 
 _PROJECTION = "output_layer.3.weight"
 

@@ -174,7 +174,9 @@ def _check_options(opts: Mapping[str, Any], size: int, channels: int) -> None:
       )
 
 
-def _w_avg(latent_avg: Any, opts: Mapping[str, Any], restyle: bool, n, d):
+def _w_avg(
+  latent_avg: Any, opts: Mapping[str, Any], restyle: bool, n: int, d: int
+) -> tuple[np.ndarray, np.ndarray]:
   """The inverter's mean codes `[n d]`, the generator's `[d]`."""
   rows = stylegan2.latent_avg_rows(
     np.zeros(d) if latent_avg is None else latent_avg, n, d

@@ -17,7 +17,7 @@ _NAMES = {
   "load": "weights",
   "save": "weights",
   "Generator": "models.stylegan2",
-  "ArcFace": "models.irse",
+  "ArcFace": "models.arcface",
   "Backbone": "models.irse",
   "BackboneEncoder": "models.encoders",
   "Encoder4Editing": "models.encoders",

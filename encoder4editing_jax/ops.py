@@ -5,7 +5,8 @@ Pure functions, channels last. Images are `[b h w c]`, convolution kernels
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,14 @@ def fused_leaky_relu(
   return jax.nn.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
-def _fir_axis(x, taps, axis: int, up: int, down: int, pad: tuple[int, int]):
+def _fir_axis(
+  x: Array,
+  taps: Sequence[Any],
+  axis: int,
+  up: int,
+  down: int,
+  pad: tuple[int, int],
+) -> Array:
   """One axis of `upfirdn2d` as a sum of shifted slices."""
   config = [(0, 0, 0)] * x.ndim
   config[axis] = (pad[0], pad[1] + up - 1, up - 1)
@@ -174,7 +182,7 @@ def modulated_conv2d(
   return x
 
 
-def _conv(x, kernel, pad: int, stride: int = 1):
+def _conv(x: Array, kernel: Array, pad: int, stride: int = 1) -> Array:
   return jax.lax.conv_general_dilated(
     x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=_NHWC
   )
@@ -228,7 +236,9 @@ def _adaptive_pool_matrix(n_in: int, n_out: int) -> np.ndarray:
   return window / window.sum(1, keepdims=True)
 
 
-def _resample(x, matrix, size: tuple[int, int]):
+def _resample(
+  x: Array, matrix: Callable[[int, int], np.ndarray], size: tuple[int, int]
+) -> Array:
   for axis, n in zip((1, 2), size, strict=True):
     if x.shape[axis] == n:
       continue

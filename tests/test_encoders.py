@@ -9,12 +9,13 @@ from flax import nnx
 from random_weights import apply, randomised
 
 from encoder4editing_jax.models import encoders
+from encoder4editing_jax.models.arcface import ArcFace
 from encoder4editing_jax.models.discriminator import (
   Discriminator,
   LatentDiscriminator,
 )
 from encoder4editing_jax.models.heads import StyleHeads, halvings
-from encoder4editing_jax.models.irse import ArcFace, Backbone
+from encoder4editing_jax.models.irse import Backbone
 from encoder4editing_jax.models.resnet import ResNet
 
 SMALL = {

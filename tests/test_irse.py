@@ -5,13 +5,8 @@ import pytest
 from flax import nnx
 from random_weights import apply, randomised
 
-from encoder4editing_jax.models.irse import (
-  ArcFace,
-  Backbone,
-  Bottleneck,
-  depths,
-  taps,
-)
+from encoder4editing_jax.models.arcface import ArcFace
+from encoder4editing_jax.models.irse import Backbone, Bottleneck, depths
 
 SMALL = (4, 8, 12, 16)
 
@@ -32,7 +27,8 @@ def count(make):
 
 
 def test_taps_are_the_last_units_of_the_stages():
-  assert taps(50) == (2, 6, 20, 23)
+  body = nnx.eval_shape(lambda: Backbone(50, rngs=nnx.Rngs(0)))
+  assert body.taps == (2, 6, 20, 23)
   assert sum(depths(100)) == 49
   assert sum(depths(152)) == 50
 

@@ -16,7 +16,13 @@ from encoder4editing_jax.data.sources import DataError, Source
 class _Load:
   """Decodes one record; grain hands in a generator that is its own."""
 
-  def __init__(self, source: Source, size, flip: bool, max_megapixels: float):
+  def __init__(
+    self,
+    source: Source,
+    size: tuple[int, int],
+    flip: bool,
+    max_megapixels: float,
+  ):
     self.source = source
     self.size = size
     self.flip = flip

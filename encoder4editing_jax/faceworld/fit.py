@@ -11,6 +11,7 @@ measuring probe.
 
 import argparse
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -36,7 +38,7 @@ from encoder4editing_jax.ops import adaptive_avg_pool
 # (pixels, share of the steps)
 STAGES = ((16, 0.2), (32, 0.2), (64, 0.6))
 SIZE, BATCH = 64, 8
-RATE, EMA, SEED = 4e-3, 0.998, 0
+RATE, EMA, SEED = 8e-3, 0.998, 0
 TEST_SEED = 1_000_003  # codes that are only for measuring
 
 
@@ -81,31 +83,54 @@ def grow(small: Generator, size: int) -> Generator:
   return big
 
 
-def schedule(total: int) -> optax.Schedule:
-  """Learning rate over all stages: warm-up, then a cosine to nearly zero."""
-  return optax.warmup_cosine_decay_schedule(
+def create_optimizer(first: int, total: int) -> optax.GradientTransformation:
+  """Muon for kernels, Adam for the rest, for a stage that begins at `first`.
+
+  The learning rate warms up and falls as a cosine over all stages; every stage
+  begins with fresh moments, hence gently.
+  """
+  rate = optax.warmup_cosine_decay_schedule(
     0.0, RATE, min(100, total // 10 + 1), total, RATE * 0.01
+  )
+  return optax.contrib.muon(
+    lambda i: rate(first + i) * jnp.minimum(1, (i + 1) / 50),
+    consistent_rms=1.0,
+    muon_weight_dimension_numbers=_matrices,
   )
 
 
-def make_step(generator: Generator, first: int, total: int):
-  """`step(fit, z, images, i) -> (fit, loss)`, images of full size."""
-  graph, _, rest = nnx.split(generator, nnx.Param, ...)
-  optimizer = optax.scale_by_adam(0.9, 0.99)
-  rate = schedule(total)
+def _matrices(params: Any) -> Any:
+  """Which axes of a parameter are the inputs of a linear map, which outputs."""
 
-  def loss_of(params, z, y):
+  def axes(p: Array) -> optax.contrib.MuonDimensionNumbers | None:
+    if p.ndim < 2 or min(p.shape[-2:]) < 8:
+      return None
+    inputs = tuple(range(p.ndim - 1))
+    return optax.contrib.MuonDimensionNumbers(inputs, (p.ndim - 1,))
+
+  return jax.tree.map(axes, params)
+
+
+def make_step(
+  generator: Generator, first: int, total: int
+) -> tuple[Callable[..., tuple[Fit, Array]], Callable[[Any], optax.OptState]]:
+  """`step(fit, i) -> (fit, loss)`, on the fresh faces of step i."""
+  graph, _, rest = nnx.split(generator, nnx.Param, ...)
+  optimizer = create_optimizer(first, total)
+
+  def loss_of(params: Any, z: Array, y: Array) -> Array:
     model = nnx.merge(graph, params, rest)
     return jnp.mean((model(z, noise="none") - y) ** 2)
 
   @jax.jit
-  def step(fit: Fit, z, images, i) -> tuple[Fit, Array]:
+  def step(fit: Fit, i: Any) -> tuple[Fit, Array]:
+    key = jax.random.fold_in(jax.random.key(SEED), i)
+    z = jax.random.normal(key, (BATCH, STYLE_DIM))
+    images = render(attributes(z), SIZE)
     y = adaptive_avg_pool(images, generator.image_shape)
     loss, gradient = jax.value_and_grad(loss_of)(fit.params, z, y)
-    update, state = optimizer.update(gradient, fit.optimizer)
-    # every stage begins with fresh moments, hence gently
-    size = rate(i) * jnp.minimum(1, (i - first + 1) / 50)
-    params = jax.tree.map(lambda p, u: p - size * u, fit.params, update)
+    update, state = optimizer.update(gradient, fit.optimizer, fit.params)
+    params = optax.apply_updates(fit.params, update)
     kernel = params["mapping"]["layers"][0]["kernel"]
     kernel[...] = _cut(kernel[...])
     keep = jnp.minimum(EMA, (i - first + 1) / (i - first + 10))
@@ -115,15 +140,10 @@ def make_step(generator: Generator, first: int, total: int):
   return step, optimizer.init
 
 
-@jax.jit
-def _codes(i: Array) -> tuple[Array, Array]:
-  key = jax.random.fold_in(jax.random.key(SEED), i)
-  z = jax.random.normal(key, (BATCH, STYLE_DIM))
-  return z, attributes(z)
-
-
 @partial(jax.jit, static_argnums=0)
-def _errors(graph, state, z, images) -> Float[Array, " b"]:
+def _errors(
+  graph: Any, state: Any, z: Array, images: Array
+) -> Float[Array, " b"]:
   generator = nnx.merge(graph, state)
   y = adaptive_avg_pool(images, generator.image_shape)
   return jnp.mean((generator(z, noise="none") - y) ** 2, (1, 2, 3))
@@ -142,7 +162,9 @@ def psnr(
   return float(decibel.mean()), float(10 * np.log10(4 / error.mean()))
 
 
-def fit(total: int, state: Path | None = None, log_every: int = 100):
+def fit(
+  total: int, state: Path | None = None, log_every: int = 100
+) -> Generator:
   """Runs all stages; returns the averaged generator of the last one."""
   first, generator = 0, None
   for size, share in STAGES:
@@ -155,7 +177,12 @@ def fit(total: int, state: Path | None = None, log_every: int = 100):
   return generator
 
 
-def _stage(generator, span, path: Path | None, log_every) -> Generator:
+def _stage(
+  generator: Generator,
+  span: tuple[int, int, int],
+  path: Path | None,
+  log_every: int,
+) -> Generator:
   first, last, total = span
   step, init = make_step(generator, first, total)
   params = nnx.state(generator, nnx.Param)
@@ -164,22 +191,22 @@ def _stage(generator, span, path: Path | None, log_every) -> Generator:
   now = Fit(params, params, init(params))
   if path is not None and path.exists():
     first, now = _restore(path, now)
-  clock, mean = time.time(), 0.0
+  clock, seen = time.time(), []
   for i in range(first, last):
-    z, truth = _codes(i)
-    now, loss = step(now, z, render(truth, SIZE), i)
-    mean = 0.99 * mean + 0.01 * loss if i > first + 1 else loss
+    now, loss = step(now, i)
+    seen.append(loss)
     if (i + 1) % log_every == 0 or i + 1 == last:
       nnx.update(generator, now.average)
       decibel = psnr(generator, 40)
-      seconds, clock = (time.time() - clock) / log_every, time.time()
+      mean, seconds = np.mean(seen), (time.time() - clock) / len(seen)
       print(
-        f"{generator.size} px step {i + 1}/{total} loss {float(mean):.5f} "
+        f"{generator.size} px step {i + 1}/{total} loss {mean:.5f} "
         f"PSNR {decibel[0]:.2f} dB, {seconds:.3f} s/step",
         flush=True,
       )
       if path is not None:
         _store(path, i + 1, now)
+      clock, seen = time.time(), []
   nnx.update(generator, now.average)
   return generator
 

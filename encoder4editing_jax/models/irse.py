@@ -1,18 +1,17 @@
-"""IR and IR-SE residual networks, and the ArcFace network made of one.
+"""IR and IR-SE residual networks.
 
 The "improved residual" unit is ArcFace's (arXiv 1801.07698, section 2.2), its
 gate that of squeeze-and-excitation networks (arXiv 1709.01507, section 3).
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from encoder4editing_jax.models.layers import BatchNorm, PReLU, conv, linear
+from encoder4editing_jax.models.layers import BatchNorm, PReLU, conv
+from encoder4editing_jax.models.stages import CHANNELS, Stages
 
 # Units in each of the four stages. 50, 100 and 152 are the published ones,
 # the others are smaller relatives.
@@ -24,7 +23,6 @@ STAGES = {
   100: (3, 13, 30, 3),
   152: (3, 8, 36, 3),
 }
-CHANNELS = (64, 128, 256, 512)
 REDUCTION = 16
 
 
@@ -39,11 +37,6 @@ def depths(num_layers: int) -> tuple[int, ...]:
       f"no backbone has {num_layers} layers; choose one of {sorted(STAGES)}."
     )
   return STAGES[num_layers]
-
-
-def taps(num_layers: int) -> tuple[int, ...]:
-  """The index of the last unit of each stage: 2, 6, 20, 23 for 50 layers."""
-  return tuple(n - 1 for n in accumulate(depths(num_layers)))
 
 
 class SqueezeExcite(nnx.Module):
@@ -110,8 +103,8 @@ class Bottleneck(nnx.Module):
     return y + shortcut
 
 
-class Backbone(nnx.Module):
-  """Four stages of units; the first unit of every stage halves the map.
+class Backbone(Stages):
+  """The IR or IR-SE body; the first unit of every stage halves the map.
 
   Args:
     num_layers: a key of `STAGES`; 50, 100 and 152 are the published networks.
@@ -139,116 +132,25 @@ class Backbone(nnx.Module):
   ):
     self.num_layers = num_layers
     self.squeeze_excite = squeeze_excite
-    self.input_channels = input_channels
-    self.channels = tuple(channels)
     self.bn_axis = bn_axis
     self.dtype = dtype
-    self.taps = taps(num_layers)
-    width = self.channels[0]
-    self.input_conv = conv(
-      input_channels, width, 3, padding=1, dtype=dtype, rngs=rngs
-    )
-    self.input_norm = BatchNorm(width, axis_name=bn_axis, rngs=rngs)
-    self.input_act = PReLU(width, rngs=rngs)
-    self.blocks = nnx.List()
-    for features, depth in zip(self.channels, depths(num_layers), strict=True):
-      for i in range(depth):
-        self.blocks.append(
-          Bottleneck(
-            width,
-            features,
-            2 if i == 0 else 1,
-            squeeze_excite=squeeze_excite,
-            bn_axis=bn_axis,
-            dtype=dtype,
-            rngs=rngs,
-          )
-        )
-        width = features
 
-  def __call__(self, image: Float[Array, "b h w c"]) -> tuple[Array, ...]:
-    """The outputs of the four stages, at 1/2, 1/4, 1/8 and 1/16 of the size.
+    def unit(width: int, features: int, stage: int, i: int) -> Bottleneck:
+      return Bottleneck(
+        width,
+        features,
+        2 if i == 0 else 1,
+        squeeze_excite=squeeze_excite,
+        bn_axis=bn_axis,
+        dtype=dtype,
+        rngs=rngs,
+      )
 
-    Raises:
-      ValueError: the images have another number of channels.
-    """
-    require_channels(image, self.input_channels)
-    x = self.input_act(self.input_norm(self.input_conv(image)))
-    outputs = []
-    for i, block in enumerate(self.blocks):
-      x = block(x)
-      if i in self.taps:
-        outputs.append(x)
-    return tuple(outputs)
-
-
-def require_channels(image: Float[Array, "b h w c"], channels: int) -> None:
-  """Refuses images that do not have the given number of channels."""
-  if image.shape[-1] != channels:
-    raise ValueError(
-      f"images of shape {image.shape} do not have {channels} channels; pass "
-      f"[b h w {channels}], or build the network with "
-      f"input_channels={image.shape[-1]}."
-    )
-
-
-class ArcFace(nnx.Module):
-  """Images to unit vectors that tell people apart (arXiv 1801.07698).
-
-  Args:
-    num_layers, squeeze_excite, input_channels, channels, dtype: see `Backbone`.
-    input_size: side of the square images, 112 in all published networks.
-    embedding_dim: length of the vectors.
-    affine: learned scale and shift in the last normalisation (CurricularFace
-      has none).
-  """
-
-  def __init__(
-    self,
-    num_layers: int = 50,
-    *,
-    squeeze_excite: bool = True,
-    input_size: int = 112,
-    embedding_dim: int = 512,
-    affine: bool = True,
-    input_channels: int = 3,
-    channels: Sequence[int] = CHANNELS,
-    dtype: str | None = None,
-    rngs: nnx.Rngs,
-  ):
-    self.num_layers = num_layers
-    self.squeeze_excite = squeeze_excite
-    self.input_size = input_size
-    self.embedding_dim = embedding_dim
-    self.affine = affine
-    self.input_channels = input_channels
-    self.channels = tuple(channels)
-    self.dtype = dtype
-    self.backbone = Backbone(
-      num_layers,
-      squeeze_excite=squeeze_excite,
-      input_channels=input_channels,
+    super().__init__(
+      conv(input_channels, channels[0], 3, padding=1, dtype=dtype, rngs=rngs),
+      unit,
+      depths(num_layers),
       channels=channels,
-      dtype=dtype,
+      bn_axis=bn_axis,
       rngs=rngs,
     )
-    side, features = -(-input_size // 16), self.channels[-1]
-    self.norm_in = BatchNorm(features, rngs=rngs)
-    self.linear = linear(side * side * features, embedding_dim, rngs=rngs)
-    self.norm_out = BatchNorm(embedding_dim, affine=affine, rngs=rngs)
-
-  def __call__(self, image: Float[Array, "b h w c"]) -> Float[Array, "b e"]:
-    """Unit vectors, float32.
-
-    Raises:
-      ValueError: the images have another size than the network takes.
-    """
-    if image.shape[1:3] != (self.input_size, self.input_size):
-      raise ValueError(
-        f"images of shape {image.shape} do not fit an ArcFace network for "
-        f"{self.input_size} x {self.input_size}; resize them first."
-      )
-    x = self.norm_in(self.backbone(image)[-1])
-    x = x.astype(jnp.float32).reshape(x.shape[0], -1)  # rows, columns, channels
-    x = self.norm_out(self.linear(x))
-    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)

@@ -89,7 +89,9 @@ def uniform_init(fan_in: int) -> Callable[..., Array]:
   """PyTorch's default for weights and biases: U(-1, 1) / sqrt(fan_in)."""
   bound = 1 / math.sqrt(fan_in)
 
-  def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32):
+  def init(
+    key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+  ) -> Array:
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
   return init

@@ -18,8 +18,9 @@ from jaxtyping import Array, Float, Int
 
 from encoder4editing_jax import ops
 from encoder4editing_jax.models.heads import StyleHeads, halvings
-from encoder4editing_jax.models.irse import CHANNELS, Backbone
+from encoder4editing_jax.models.irse import Backbone
 from encoder4editing_jax.models.layers import conv
+from encoder4editing_jax.models.stages import CHANNELS
 
 FIRST_MIDDLE = 3
 FIRST_FINE = 7

@@ -5,14 +5,13 @@ has it, without max-pooling and with a PReLU after the first convolution.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from encoder4editing_jax.models.irse import CHANNELS, require_channels
-from encoder4editing_jax.models.layers import BatchNorm, PReLU, conv
+from encoder4editing_jax.models.layers import BatchNorm, conv
+from encoder4editing_jax.models.stages import CHANNELS, Stages
 
 # Blocks in each of the four stages. 34 is the published one.
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -55,7 +54,7 @@ class BasicBlock(nnx.Module):
     return jax.nn.relu(self.norm2(self.conv2(y)) + shortcut)
 
 
-class ResNet(nnx.Module):
+class ResNet(Stages):
   """ResNet-34 without max-pooling; arguments as those of `irse.Backbone`.
 
   Raises:
@@ -77,41 +76,29 @@ class ResNet(nnx.Module):
         f"no ResNet body has {num_layers} layers; choose one of "
         f"{sorted(STAGES)}."
       )
-    depths = STAGES[num_layers]
     self.num_layers = num_layers
-    self.input_channels = input_channels
-    self.channels = tuple(channels)
     self.bn_axis = bn_axis
     self.dtype = dtype
-    self.taps = tuple(n - 1 for n in accumulate(depths))
-    width = self.channels[0]
-    self.input_conv = conv(
-      input_channels, width, 7, stride=2, padding=3, dtype=dtype, rngs=rngs
+
+    def block(width: int, features: int, stage: int, i: int) -> BasicBlock:
+      stride = 2 if stage > 0 and i == 0 else 1
+      return BasicBlock(
+        width, features, stride, bn_axis=bn_axis, dtype=dtype, rngs=rngs
+      )
+
+    super().__init__(
+      conv(
+        input_channels,
+        channels[0],
+        7,
+        stride=2,
+        padding=3,
+        dtype=dtype,
+        rngs=rngs,
+      ),
+      block,
+      STAGES[num_layers],
+      channels=channels,
+      bn_axis=bn_axis,
+      rngs=rngs,
     )
-    self.input_norm = BatchNorm(width, axis_name=bn_axis, rngs=rngs)
-    self.input_act = PReLU(width, rngs=rngs)
-    self.blocks = nnx.List()
-    for stage, features in enumerate(self.channels):
-      for i in range(depths[stage]):
-        stride = 2 if stage > 0 and i == 0 else 1
-        self.blocks.append(
-          BasicBlock(
-            width, features, stride, bn_axis=bn_axis, dtype=dtype, rngs=rngs
-          )
-        )
-        width = features
-
-  def __call__(self, image: Float[Array, "b h w c"]) -> tuple[Array, ...]:
-    """The outputs of the four stages, at 1/2, 1/4, 1/8 and 1/16 of the size.
-
-    Raises:
-      ValueError: the images have another number of channels.
-    """
-    require_channels(image, self.input_channels)
-    x = self.input_act(self.input_norm(self.input_conv(image)))
-    outputs = []
-    for i, block in enumerate(self.blocks):
-      x = block(x)
-      if i in self.taps:
-        outputs.append(x)
-    return tuple(outputs)

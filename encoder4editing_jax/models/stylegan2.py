@@ -7,6 +7,7 @@ A generator of side s has n = 2 log2(s) - 2 styles.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +141,7 @@ class Generator(nnx.Module):
     key: Array | None = None,
     return_latents: bool = False,
     return_features: bool = False,
-  ):
+  ) -> Any:
     """Images `[b h w 3]` from z (or from w, w_plus: `input_is_latent`).
 
     Args:

@@ -116,7 +116,13 @@ class SynthesisBlock(nnx.Module):
     self.conv1 = StyledConv(features, features, shape, style_dim, rngs=rngs)
     self.to_rgb = ToRGB(features, style_dim, rngs=rngs)
 
-  def __call__(self, x, image, styles, noises) -> tuple[Array, Array]:
+  def __call__(
+    self,
+    x: Float[Array, "b h w i"],
+    image: Float[Array, "b h w 3"],
+    styles: Sequence[Array],
+    noises: Sequence[Array | None],
+  ) -> tuple[Array, Array]:
     x = self.conv0(x, styles[0], noises[0])
     x = self.conv1(x, styles[1], noises[1])
     return x, ops.upsample2d(image) + self.to_rgb(x, styles[2])
@@ -238,7 +244,9 @@ def _normal(keys: Array, layer: int, shape: tuple[int, ...]) -> Array:
   return jax.vmap(draw)(keys)
 
 
-def _check_noise(noise: Sequence[Array], shapes, batch: int) -> None:
+def _check_noise(
+  noise: Sequence[Array], shapes: Sequence[tuple[int, ...]], batch: int
+) -> None:
   if len(noise) != len(shapes):
     raise ValueError(
       f"{len(noise)} noise maps given, this generator takes {len(shapes)}."

@@ -6,7 +6,6 @@ In faceworld an edit is judged by the measured attribute before and after.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +91,9 @@ class Evaluator:
     results["images"] = sum(len(part["psnr"]) for part in numbers)
     return results, {k: v[:SHOWN] for k, v in columns.items()}
 
-  def _batch(self, state: TrainState, frozen: Frozen, images: Array, mean: Any):
+  def _batch(
+    self, state: TrainState, frozen: Frozen, images: Array, mean: np.ndarray
+  ) -> tuple[dict[str, Array], dict[str, Array]]:
     stage = stage_at(state.step, self.config, self.n_styles)
     w_plus, output = self._invert(state, frozen, images, stage)
     numbers = {
@@ -120,7 +121,9 @@ def _make_invert(config: Config, networks: Networks) -> Callable:
   graph = nnx.graphdef(networks.encoder)
   decode = _make_decode(config, networks)
 
-  def invert(state: TrainState, frozen: Frozen, images: Array, stage: Any):
+  def invert(
+    state: TrainState, frozen: Frozen, images: Array, stage: Array | None
+  ) -> tuple[Array, Array]:
     encoder = nnx.merge(graph, state.encoder, state.statistics)
     staged = {} if stage is None else {"stage": stage}
     w_plus = encoder(images, **staged) + frozen.w_avg[None]

@@ -230,7 +230,9 @@ def _train_batches(
   )
 
 
-def _all_batches(config: Config, source: sources.Source):
+def _all_batches(
+  config: Config, source: sources.Source
+) -> Iterator[dict[str, np.ndarray]]:
   return pipeline.all_batches(
     source,
     size=config.data.size,

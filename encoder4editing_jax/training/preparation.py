@@ -163,7 +163,9 @@ def render_missing(plan: Plan, config: Config, workdir: Path) -> Plan:
   return dataclasses.replace(plan, train=train, evaluation=evaluation)
 
 
-def _render(config: Config, workdir: Path, n: int, offset: int):
+def _render(
+  config: Config, workdir: Path, n: int, offset: int
+) -> sources.Source:
   from encoder4editing_jax import faceworld
 
   seed, size = config.run.seed + offset, max(config.data.size)

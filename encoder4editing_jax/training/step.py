@@ -134,7 +134,14 @@ def make_encoder_loss(config: Config, networks: Networks) -> Callable:
   discriminator_graph = nnx.graphdef(networks.discriminator)
   weights = config.loss
 
-  def encoder_loss(w_plus, images, discriminator, frozen, stage, keys):
+  def encoder_loss(
+    w_plus: Array,
+    images: Array,
+    discriminator: Arrays,
+    frozen: Frozen,
+    stage: Array | None,
+    keys: Keys,
+  ) -> tuple[Array, Metrics]:
     active = losses.active_styles(w_plus.shape[1], stage)
     terms = {}
     if weights.adversarial:
@@ -177,25 +184,36 @@ def make_discriminator_update(config: Config, networks: Networks) -> Callable:
   optimizer = optim.make_discriminator_optimizer(config)
   settings = config.discriminator
 
-  def main_loss(parameters, real, fake):
+  def main_loss(
+    parameters: Arrays, real: Array, fake: Array
+  ) -> tuple[Array, Metrics]:
     critic = nnx.merge(graph, parameters)
-    terms = {
-      "discriminator_real": losses.discriminator_real(critic, real),
-      "discriminator_fake": losses.discriminator_fake(critic, fake),
+    seen = losses.discriminator_real(critic, real)
+    made = losses.discriminator_fake(critic, fake)
+    return seen + made, {
+      "discriminator_real": seen,
+      "discriminator_fake": made,
     }
-    return sum(terms.values()), terms
 
-  def r1_loss(parameters, real):
+  def r1_loss(parameters: Arrays, real: Array) -> Array:
     gamma = settings.r1 * settings.r1_every
     return gamma * losses.r1(nnx.merge(graph, parameters), real)
 
-  def apply(parameters, optimizer_state, gradient):
+  def apply(
+    parameters: Arrays, optimizer_state: optax.OptState, gradient: Arrays
+  ) -> tuple[Arrays, optax.OptState]:
     updates, optimizer_state = optimizer.update(
       gradient, optimizer_state, parameters
     )
     return optax.apply_updates(parameters, updates), optimizer_state
 
-  def update(state: TrainState, frozen: Frozen, codes, stage, keys: Keys):
+  def update(
+    state: TrainState,
+    frozen: Frozen,
+    codes: Float[Array, "b n d"],
+    stage: Array | None,
+    keys: Keys,
+  ) -> tuple[TrainState, Metrics]:
     mapping = nnx.merge(generator_graph, frozen.generator).mapping
     real = mapping(_normal(keys.z, codes.shape[-1]))
     fake = _pick_rows(codes, stage, keys.row) if settings.pool else codes[:, 0]
