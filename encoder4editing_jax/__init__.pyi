@@ -12,6 +12,7 @@ from encoder4editing_jax import (
   weights as weights,
 )
 from encoder4editing_jax.config import Config as Config
+from encoder4editing_jax.models.arcface import ArcFace as ArcFace
 from encoder4editing_jax.models.discriminator import (
   Discriminator as Discriminator,
   LatentDiscriminator as LatentDiscriminator,
@@ -28,10 +29,7 @@ from encoder4editing_jax.models.encoders import (
   WPlusEncoder as WPlusEncoder,
 )
 from encoder4editing_jax.models.inverter import Inverter as Inverter
-from encoder4editing_jax.models.irse import (
-  ArcFace as ArcFace,
-  Backbone as Backbone,
-)
+from encoder4editing_jax.models.irse import Backbone as Backbone
 from encoder4editing_jax.models.stylegan2 import Generator as Generator
 from encoder4editing_jax.weights import load as load, save as save
 

@@ -95,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"encoder4editing_jax {__version__}")
     return 0
   verbs = {"train": train, "info": info, "doctor": doctor}
+  if verb == "train":  # mends its own; whatever else happens is a traceback
+    return train(words[1:])
   try:
     if verb not in verbs:
       what = f"unknown command {verb}" if verb else "a command is missing"
@@ -194,7 +196,7 @@ def load_config(name: str) -> Config:
     ConfigError: no such file, or it does not make a `Config`.
   """
   path = Path(name)
-  if not path.suffix and not path.exists():
+  if not path.suffix and not path.is_file():
     path = CARDS / f"{name}.py"
   if not path.is_file():
     cards = ", ".join(sorted(p.stem for p in CARDS.glob("[a-z]*.py")))
@@ -203,11 +205,12 @@ def load_config(name: str) -> Config:
       f"package's: {cards}."
     )
   try:
-    config = runpy.run_path(str(path))["get_config"]()
+    names = runpy.run_path(str(path))
+    if "get_config" not in names:
+      raise ConfigError(f"{path} has no get_config(); define it.")
+    config = names["get_config"]()
   except TypeError as error:
     raise ConfigError(f"{path}: {_explain(error)}") from error
-  except KeyError as error:
-    raise ConfigError(f"{path} has no {error}; define get_config().") from error
   except (ImportError, SyntaxError, NameError, AttributeError) as error:
     raise ConfigError(f"{path}: {error}") from error
   if not isinstance(config, Config):

@@ -3,8 +3,8 @@
 Standard library only. A run card (``configs/NAME.py``) holds a function
 ``get_config() -> Config`` with only its differences from these defaults; the
 command line overrides single fields (``--optim.lr 5e-5``). The text below each
-field is what ``--help`` prints. Defaults are the published e4e recipe (Tov et
-al. 2021, arXiv 2102.02766).
+field is what ``--help`` prints. Defaults are those of the published e4e
+recipe (Tov et al. 2021, arXiv 2102.02766) as far as it is implemented.
 """
 
 import dataclasses
@@ -124,7 +124,7 @@ class Discriminator:
   """The latent discriminator, which tells sampled styles from encoded."""
 
   lr: float = 2e-5
-  """Learning rate of its Adam."""
+  """Learning rate of its optimizer, which is of the encoder's kind."""
 
   hidden: int = 512
   """Width of its hidden layers."""
@@ -274,6 +274,8 @@ def _rules(c: Config) -> Iterator[tuple[bool, str]]:
   bad = len(c.model.channels) != 4 or min(c.model.channels, default=0) < 1
   yield bad, f"model.channels is {c.model.channels}; give four, 1 or more each."
   start, staged = c.progressive.start, c.model.encoder in STAGED_ENCODERS
+  terms = (c.loss.l2, c.loss.adversarial, c.loss.delta and start is not None)
+  yield not any(terms), "no term of the loss is on; set loss.l2 to 1."
   early = start is not None and start < 1
   yield early, f"progressive.start is {start}; set it to 1 or more, or None."
   yield (

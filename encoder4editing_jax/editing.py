@@ -19,7 +19,7 @@ def move(
 
   Args:
     w_plus: codes.
-    direction: `[d]`, `[1 d]` or `[n d]`.
+    direction: `[d]`, `[1 d]` or `[n d]`, also with a leading 1.
     strength: steps along it, one number or one per example `[b]`.
     layers: which styles move, 0 the coarsest; all if None.
 
@@ -28,12 +28,20 @@ def move(
   """
   n, d = w_plus.shape[1:]
   direction = jnp.atleast_2d(jnp.asarray(direction))
+  if direction.ndim == 3 and len(direction) == 1:
+    direction = direction[0]
   if direction.shape not in ((1, d), (n, d)):
     raise ValueError(
       f"the direction has shape {direction.shape}, the codes take {(d,)} or "
       f"{(n, d)}."
     )
-  step = jnp.reshape(jnp.asarray(strength), (-1, 1, 1)) * direction[None]
+  strength = jnp.asarray(strength)
+  if strength.shape not in ((), (1,), w_plus.shape[:1]):
+    raise ValueError(
+      f"strength has shape {strength.shape}; pass one number, or one for each "
+      f"of the {w_plus.shape[0]} codes."
+    )
+  step = jnp.reshape(strength, (-1, 1, 1)) * direction[None]
   if layers is None:
     return w_plus + step
   if bad := [i for i in layers if not 0 <= i < n]:

@@ -67,12 +67,12 @@ def discriminator_fake(
 
 
 def r1(critic: Critic, real: Float[Array, "b d"]) -> Float[Array, ""]:
-  """Half the mean squared norm of the gradient on real codes (eq. 6).
+  """Mean squared norm of the gradient on real codes (eq. 6).
 
-  Multiply it by gamma, and by the interval when it acts only once in a while.
+  Multiply it by gamma / 2, and by the interval when it acts once in a while.
   """
   gradient = jax.grad(lambda codes: critic(codes).sum())(real)
-  return 0.5 * jnp.mean(jnp.sum(jnp.square(gradient), axis=-1))
+  return jnp.mean(jnp.sum(jnp.square(gradient), axis=-1))
 
 
 def weighted_sum(terms: dict[str, Array], weights: object) -> Float[Array, ""]:

@@ -161,8 +161,13 @@ def modulated_conv2d(
     demodulate: restore unit variance of the outputs.
     up: 2 doubles the sides (transposed 3x3 convolution, then FIR).
     down: 2 halves the sides (FIR, then strided convolution).
+
+  Raises:
+    ValueError: `up=2` with a kernel that is not 3x3.
   """
   k, _, i, _ = kernel.shape
+  if up == 2 and k != 3:
+    raise ValueError(f"up=2 takes 3x3 kernels, not {k}x{k}; pass up=1.")
   kernel = kernel.astype(jnp.float32) / math.sqrt(k * k * i)
   style = style.astype(jnp.float32)
   x = x * style[:, None, None, :].astype(x.dtype)
@@ -176,7 +181,8 @@ def modulated_conv2d(
   if up == 2:
     x = blur(x, ((6 - k) // 2, (5 - k) // 2), gain=4.0)
   if demodulate:
-    energy = jnp.einsum("bi,io->bo", style**2, (kernel**2).sum((0, 1)))
+    squares = (kernel**2).sum((0, 1))
+    energy = jnp.matmul(style**2, squares, precision="highest")
     gain = jax.lax.rsqrt(energy + EPSILON)
     x = x * gain[:, None, None, :].astype(x.dtype)
   return x

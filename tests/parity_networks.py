@@ -12,7 +12,7 @@ from goldens.recipe import (
 )
 from parity import call, case, differentiable, names, nchw, nhwc
 
-from encoder4editing_jax import converters
+from encoder4editing_jax import converters, losses
 from encoder4editing_jax.converters import (
   discriminators,
   inverter as inverter_tables,
@@ -89,7 +89,7 @@ def _generator(size, batch, crossover):
   yield "z/latent", latent
   yield "wplus/image", images_of([w_plus], input_is_latent=True)[0]
   image, latent, _ = images_of(
-    [z1], truncation_psi=0.7, truncation_latent=centre
+    [z1], truncation_psi=0.7, truncation_latent=centre[None]
   )
   yield "trunc/image", image
   yield "trunc/latent", latent[:, 0]
@@ -151,26 +151,24 @@ def latent_discriminator():
   fake = jnp.asarray(recipe_normal("loss/fake_w", (3, D), scale=1.5))
   source = {k: jnp.asarray(v) for k, v in source.items()}
 
-  def losses(source):
+  def logistic(source):
     net = rebuild(source)
-    logits = net(real), net(fake)
+    one_style = fake[:, None], jnp.ones(1)
     terms = {
-      "real_logits": logits[0],
-      "fake_logits": logits[1],
-      "d_real_loss": jax.nn.softplus(-logits[0]).mean(),
-      "d_fake_loss": jax.nn.softplus(logits[1]).mean(),
-      "encoder_loss": jax.nn.softplus(-logits[1]).mean(),
+      "real_logits": net(real),
+      "fake_logits": net(fake),
+      "d_real_loss": losses.discriminator_real(net, real),
+      "d_fake_loss": losses.discriminator_fake(net, fake),
+      "encoder_loss": losses.encoder_adversarial(net, *one_style),
     }
     terms["loss"] = terms["d_real_loss"] + terms["d_fake_loss"]
     return terms["loss"], terms
 
   def penalty(source):
-    net = rebuild(source)
-    slope = jax.grad(lambda w: net(w).sum())(real)
-    value = (slope**2).sum(1).mean()
+    value = losses.r1(rebuild(source), real)
     return value, {"loss": value}
 
-  for prefix, function in (("disc/", losses), ("r1/", penalty)):
+  for prefix, function in (("disc/", logistic), ("r1/", penalty)):
     run = jax.jit(jax.value_and_grad(function, has_aux=True))
     (_, terms), gradients = run(source)
     terms |= {f"grad_{name}": g for name, g in gradients.items()}

@@ -255,10 +255,10 @@ def test_the_published_head_depths():
 
 
 @pytest.mark.parametrize("name", ["Encoder4Editing", "BackboneEncoder"])
-@pytest.mark.parametrize("size", [(128, 128), (64, 65), (32, 32)])
+@pytest.mark.parametrize("size", [(128, 128), (64, 65)])
 @pytest.mark.slow
 def test_images_that_do_not_fit_are_refused(name, size):
-  with pytest.raises(ValueError, match=r"from 33 to 64; .*input_size=\("):
+  with pytest.raises(ValueError, match=r"sides up to 64; .*input_size=\("):
     shape_of(maker(name), images(1, size, 3 if name[0] == "E" else 6))
 
 

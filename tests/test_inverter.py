@@ -13,7 +13,11 @@ from encoder4editing_jax.models.encoders import (
   Encoder4Editing,
   ProgressiveBackboneEncoder,
 )
-from encoder4editing_jax.models.inverter import Inverter, mix_styles
+from encoder4editing_jax.models.inverter import (
+  Inverter,
+  crop_and_pool,
+  mix_styles,
+)
 from encoder4editing_jax.models.stylegan2 import Generator
 
 pytestmark = pytest.mark.slow  # many small compilations
@@ -111,6 +115,15 @@ def test_restyle_adds_offsets_to_the_previous_code():
   np.testing.assert_allclose(net.encode(images), steps.w_plus[:, 0], atol=1e-4)
 
 
+def test_wide_pictures_are_cut_from_the_middle_of_square_ones():
+  square = normal(1, 8, 8, 3)
+  wide = crop_and_pool(square, (3, 4))
+  np.testing.assert_allclose(
+    wide, square[:, 1:7].reshape(1, 3, 2, 4, 2, 3).mean((2, 4)), atol=1e-6
+  )
+  np.testing.assert_array_equal(crop_and_pool(square, (8, 8)), square)
+
+
 def test_what_does_not_fit_is_named():
   with pytest.raises(ValueError, match="use 1, or a ReStyle encoder"):
     inverter().invert(normal(1, 32, 32, 3), iterations=2)
@@ -129,5 +142,9 @@ def test_moving_is_linear_and_keeps_other_layers():
   np.testing.assert_allclose(each.mean(0), w_plus.mean(0), atol=1e-6)
   with pytest.raises(ValueError, match=r"shape \(1, 3\), the codes take"):
     editing.move(w_plus, jnp.ones(3), 1.0)
+  official = editing.move(w_plus, direction[None, None], 2.0)  # [1 1 d]
+  np.testing.assert_array_equal(official, editing.move(w_plus, direction, 2.0))
+  with pytest.raises(ValueError, match="pass one number, or one for each of"):
+    editing.move(w_plus, direction, jnp.ones(3))
   with pytest.raises(ValueError, match="layer 7; use 0 to 3"):
     editing.move(w_plus, direction, 1.0, layers=[7])

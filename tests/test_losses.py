@@ -72,10 +72,10 @@ def test_discriminator_losses_reward_the_right_answer():
   assert losses.discriminator_real(unsure, w) == pytest.approx(np.log(2))
 
 
-def test_r1_is_half_the_squared_gradient():
+def test_r1_is_the_squared_gradient():
   weight = jnp.arange(4.0)
   value = losses.r1(linear(weight), codes()[:, 0])
-  assert value == pytest.approx(0.5 * float(weight @ weight))
+  assert value == pytest.approx(float(weight @ weight))
 
 
 def test_weights_meet_the_terms_by_name():

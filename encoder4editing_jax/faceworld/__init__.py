@@ -38,7 +38,7 @@ __all__ = [
 def load_generator() -> Generator:
   """The generator shipped with the package: z `[b 64]` to 64 x 64 faces.
 
-  It was fitted without noise: synthesise with `noise="none"`.
+  It was fitted without noise; its noise strengths are 0.
   """
   from encoder4editing_jax import weights
 

@@ -30,7 +30,7 @@ def fit_directions(
     0, keepdims=True
   )
   design = jnp.concatenate([standard, jnp.ones((n, 1))], 1)
-  w = jnp.concatenate([generator.mapping(part) for part in jnp.split(z, 20)])
+  w = generator.mapping(z)
   normal, moments = design.T @ design, design.T @ w
   solution = jnp.linalg.solve(normal, moments)
   return dict(zip(ATTRIBUTES, solution[:-1], strict=True))

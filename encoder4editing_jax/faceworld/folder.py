@@ -33,7 +33,7 @@ def write_images(
       name: round(float(value), 6)
       for name, value in zip(ATTRIBUTES, row, strict=True)
     }
-    for path, row in zip(paths, truth, strict=True)
+    for path, row in zip(paths, np.asarray(truth), strict=True)
   }
   text = json.dumps(table, indent=1)
   (folder / "attributes.json").write_text(text + "\n")

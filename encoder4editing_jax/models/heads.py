@@ -126,4 +126,5 @@ class StyleHeads(nnx.Module):
       x = jax.nn.leaky_relu(layer(x), SLOPE)
     x = x[:, :, 0, 0].astype(jnp.float32)
     kernel = self.linear_kernel[...] / math.sqrt(x.shape[-1])
-    return jnp.einsum("nbi,nio->bno", x, kernel) + self.linear_bias[...][None]
+    rows = jnp.einsum("nbi,nio->bno", x, kernel, precision="highest")
+    return rows + self.linear_bias[...][None]

@@ -58,6 +58,22 @@ def mix_styles(
   return jnp.where(chosen[None, :, None], inject, w_plus)
 
 
+def crop_and_pool(
+  images: Float[Array, "b h w c"], size: tuple[int, int]
+) -> Float[Array, "b h2 w2 c"]:
+  """The middle of images, of the shape of a size, pooled to that size.
+
+  Generators of wide pictures paint them in the middle of a square (cars of
+  192 x 256: the rows 64 to 447 of 512); what is above and below is cut off.
+  """
+  (h, w), (rows, columns) = images.shape[1:3], size
+  height = min(h, round(w * rows / columns))
+  width = min(w, round(h * columns / rows))
+  top, left = (h - height) // 2, (w - width) // 2
+  middle = images[:, top : top + height, left : left + width]
+  return ops.adaptive_avg_pool(middle, size)
+
+
 class Inverter(nnx.Module):
   """An encoder, a generator and the mean code between them.
 
@@ -119,14 +135,15 @@ class Inverter(nnx.Module):
       noise: see `Generator`; stored noise makes the result reproducible.
       key: for `noise="random"`.
       resize: average-pool to this (height, width); True for the size that the
-        encoder takes, False for the generator's own.
+        encoder takes, False for the generator's own. Of a size of another
+        shape, see `crop_and_pool`.
     """
     images = self.generator.synthesis(w_plus, noise, key)
     if resize is False:
       return images
     if resize is True:
       resize = _pair(self.encoder.input_size)
-    return ops.adaptive_avg_pool(images, resize)
+    return crop_and_pool(images, resize)
 
   def average_image(
     self, size: tuple[int, int] | None = None
@@ -151,7 +168,7 @@ class Inverter(nnx.Module):
     stage: int | Array | None = None,
   ) -> Inversion:
     """One ReStyle step from a current inversion; its images at full size."""
-    fed_back = ops.adaptive_avg_pool(current.images, images.shape[1:3])
+    fed_back = crop_and_pool(current.images, images.shape[1:3])
     pair = jnp.concatenate([images, fed_back], -1)
     w_plus = self.encoder(pair, stage=stage) + current.w_plus
     return Inversion(self.decode(w_plus, noise, key), w_plus)
@@ -197,9 +214,7 @@ class Inverter(nnx.Module):
       steps = steps[1:]
     if resize is not False:
       size = _pair(self.encoder.input_size) if resize is True else resize
-      steps = [
-        s._replace(images=ops.adaptive_avg_pool(s.images, size)) for s in steps
-      ]
+      steps = [s._replace(images=crop_and_pool(s.images, size)) for s in steps]
     if all_steps:
       return Inversion(*(jnp.stack(x, 1) for x in zip(*steps, strict=True)))
     return steps[-1]

@@ -39,13 +39,14 @@ class EqualLinear(nnx.Module):
   ):
     shape = (in_features, out_features)
     self.kernel = nnx.Param(jax.random.normal(rngs.params(), shape) / lr_mul)
-    self.bias = nnx.Param(jnp.full((out_features,), bias_init / lr_mul))
+    self.bias = nnx.Param(jnp.full((out_features,), bias_init))
     self.lr_mul = lr_mul
     self.activate = activate
 
   def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
     kernel, bias = self.kernel[...], self.bias[...] * self.lr_mul
-    x = x @ (kernel * (self.lr_mul / math.sqrt(kernel.shape[0])))
+    kernel = kernel * (self.lr_mul / math.sqrt(kernel.shape[0]))
+    x = jnp.matmul(x, kernel, precision="highest")
     if self.activate:
       return ops.fused_leaky_relu(x, bias)
     return x + bias.reshape((1,) * (x.ndim - 1) + (-1,))

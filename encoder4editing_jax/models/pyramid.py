@@ -129,13 +129,13 @@ class Encoder(nnx.Module):
     return size if isinstance(size, int) else max(size)
 
   def _check_size(self, height: int, width: int) -> None:
-    steps = halvings(self._larger_side())
-    if halvings(max(height, width)) != steps:
+    largest = 2 ** halvings(self._larger_side())
+    if max(height, width) > largest:
       raise ValueError(
-        f"images of {height} x {width} do not fit style heads made for "
-        f"input_size={self.input_size}, which take a larger side from "
-        f"{2 ** (steps - 1) + 1} to {2**steps}; resize the images, or build "
-        f"the encoder with input_size=({height}, {width})."
+        f"images of {height} x {width} are too large for style heads made for "
+        f"input_size={self.input_size}, which take sides up to {largest}; "
+        f"resize them, or build the encoder with input_size=({height}, "
+        f"{width})."
       )
 
   def _refuse_stage(self, stage: Stage) -> None:

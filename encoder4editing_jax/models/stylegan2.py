@@ -174,6 +174,8 @@ class Generator(nnx.Module):
 
 def _truncate(w: Array, centre: Array, psi: float) -> Array:
   """The truncation trick (StyleGAN, appendix B)."""
+  if centre.ndim == 2 and len(centre) == 1:
+    centre = centre[0]
   if centre.ndim == 2 and w.ndim == 2:
     w = w[:, None]
   centre = centre.reshape((1,) * (w.ndim - centre.ndim) + centre.shape)

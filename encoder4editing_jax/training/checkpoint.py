@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from encoder4editing_jax.config import Config, ConfigError
+from encoder4editing_jax.training.logging import replace_text
 from encoder4editing_jax.training.state import TrainState
 
 FORMAT = 1
@@ -70,13 +71,13 @@ class Checkpoints:
     }
     try:
       restored = self._manager.restore(step, args=args.Composite(**items))
+      return _unpack(template, {name: restored[name] for name in wanted})
     except (ValueError, KeyError) as error:
       raise ConfigError(
         f"checkpoint {step} in {self._manager.directory} does not fit this "
         f"config ({_first_line(error)}); use the config it was made with, or "
         "another --workdir."
       ) from error
-    return _unpack(template, {name: restored[name] for name in wanted})
 
   def config(self) -> Config:
     """The config that the newest checkpoint was made with."""
@@ -98,7 +99,7 @@ class Checkpoints:
 def save_config(config: Config, workdir: str | Path) -> None:
   """Writes the resolved config beside the checkpoints, as config.json."""
   text = json.dumps(config.to_dict(), indent=2)
-  Path(workdir, "config.json").write_text(text + "\n")
+  replace_text(Path(workdir, "config.json"), text + "\n")
 
 
 def _meta(step: int, config: Config) -> dict[str, Any]:
@@ -162,7 +163,10 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
 
 def _filled(template: Any, arrays: dict[str, np.ndarray]) -> Any:
   def fill(path: Any, leaf: Any) -> Any:
-    return arrays.get(_path(path), leaf)
+    name = _path(path)
+    if name not in arrays and np.size(leaf):
+      raise KeyError(f"{name} is missing")
+    return arrays.get(name, leaf)
 
   return jax.tree_util.tree_map_with_path(fill, template)
 

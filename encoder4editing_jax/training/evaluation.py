@@ -94,7 +94,8 @@ class Evaluator:
   def _batch(
     self, state: TrainState, frozen: Frozen, images: Array, mean: np.ndarray
   ) -> tuple[dict[str, Array], dict[str, Array]]:
-    stage = stage_at(state.step, self.config, self.n_styles)
+    last = jnp.maximum(state.step - 1, 0)  # the last step that was taken
+    stage = stage_at(last, self.config, self.n_styles)
     w_plus, output = self._invert(state, frozen, images, stage)
     numbers = {
       "psnr": psnr(output, images),

@@ -47,7 +47,7 @@ class Logger:
     self._path = Path(workdir, "metrics.jsonl")
     _drop_from(self._path, first_step)
     self._board = SummaryWriter(
-      str(Path(workdir, "tensorboard")), purge_step=first_step
+      str(Path(workdir, "tensorboard")), purge_step=first_step + 1
     )
     if sys.stderr.isatty():
       from tqdm import tqdm
@@ -121,4 +121,11 @@ def _drop_from(path: Path, step: int) -> None:
         kept.append(line + "\n")
     except (ValueError, KeyError):
       continue
-  path.write_text("".join(kept))
+  replace_text(path, "".join(kept))
+
+
+def replace_text(path: Path, text: str) -> None:
+  """Writes a file, which at any time has its old content or the new."""
+  unfinished = path.with_name(path.name + ".part")
+  unfinished.write_text(text)
+  unfinished.replace(path)

@@ -7,7 +7,9 @@ workdir/metrics.jsonl, tensorboard/
 workdir/eval.json, inversions.png, inverter.safetensors
 """
 
+import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +27,7 @@ from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training import pictures, state as states
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
 from encoder4editing_jax.training.evaluation import Evaluator, mean_image
-from encoder4editing_jax.training.logging import Logger
+from encoder4editing_jax.training.logging import Logger, replace_text
 from encoder4editing_jax.training.parallel import pmap_step, replicate
 from encoder4editing_jax.training.preparation import (
   Plan,
@@ -37,7 +39,8 @@ from encoder4editing_jax.training.step import make_train_step, stage_at
 
 MEAN_OF = 2048  # training images, at most, behind the mean image
 # A resumed run may not change these: its arrays or its data would not fit.
-FIXED = ("model.", "discriminator.", "data.size", "run.seed", "run.batch_size")
+FIXED = ("model.", "discriminator.", "data.", "run.seed", "run.batch_size")
+FREE = ("data.workers", "discriminator.lr", "discriminator.r1")
 
 
 def run(config: Config, workdir: str | Path) -> dict[str, Any]:
@@ -59,11 +62,10 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
   plan = prepare(config)
   _check_workdir(workdir)
   networks = states.build_networks(config, plan.generator)
-  workdir.mkdir(parents=True, exist_ok=True)
-  plan = render_missing(plan, config, workdir)
   checkpoints = Checkpoints(workdir, config.run.keep)
   try:
     state = _start(config, networks, checkpoints)
+    plan = render_missing(plan, config, workdir)
     save_config(config, workdir)
     _announce(config, networks, plan, state)
     frozen = replicate(states.create_frozen(networks))
@@ -101,25 +103,25 @@ def _train(
   pending: tuple[int, dict[str, Any]] | None = None
   penalty: dict[str, Any] = {}
   batches = _train_batches(config, plan.training, first)
-  for step in range(first + 1, settings.steps + 1):
-    state, metrics = train_step(state, frozen, next(batches))
-    if (step - 1) % config.discriminator.r1_every == 0 and "r1" in metrics:
-      penalty = {"r1": metrics["r1"]}
+  with contextlib.closing(logger):
+    for step in range(first + 1, settings.steps + 1):
+      state, metrics = train_step(state, frozen, next(batches))
+      if (step - 1) % config.discriminator.r1_every == 0 and "r1" in metrics:
+        penalty = {"r1": metrics["r1"]}
+      if pending:
+        logger.step(*pending)
+      pending = (step, metrics | penalty)
+      last = step == settings.steps
+      if step % settings.save_every == 0 or last:
+        checkpoints.save(state, config)
+      if step % settings.eval_every == 0 and not last:
+        logger.step(*pending)
+        pending = None
+        results, _ = judge(state)
+        logger.write(step, {f"eval/{k}": v for k, v in results.items()})
+        logger.say(f"step {step} {summary(results)}")
     if pending:
       logger.step(*pending)
-    pending = (step, metrics | penalty)
-    last = step == settings.steps
-    if step % settings.save_every == 0 or last:
-      checkpoints.save(state, config)
-    if step % settings.eval_every == 0 and not last:
-      logger.step(*pending)
-      pending = None
-      results, _ = judge(state)
-      logger.write(step, {f"eval/{k}": v for k, v in results.items()})
-      logger.say(f"step {step} {summary(results)}")
-  if pending:
-    logger.step(*pending)
-  logger.close()
   return state
 
 
@@ -192,25 +194,44 @@ def _start(
 ) -> TrainState:
   """A fresh state, or that of the newest checkpoint."""
   state = states.create_state(config, networks)
-  if checkpoints.latest_step() is None:
+  step = checkpoints.latest_step()
+  if step is None:
     return state
-  changes = config.changes(checkpoints.config())
-  listed = "; ".join(
-    f"{k}: {old} -> {new}" for k, (new, old) in changes.items()
-  )
-  if any(name.startswith(FIXED) for name in changes):
+  if step > config.run.steps:
     raise ConfigError(
-      f"the run in this folder was made with another config ({listed}); use "
-      "the same values, or another --workdir."
+      f"the run in this folder is at step {step} already; set run.steps to "
+      f"{step} or more, or use another --workdir."
+    )
+  changes = {
+    name: f"{name}: {old} -> {new}"
+    for name, (new, old) in config.changes(checkpoints.config()).items()
+  }
+  fixed = [
+    text
+    for name, text in changes.items()
+    if name.startswith(FIXED) and name not in FREE
+  ]
+  if fixed:
+    raise ConfigError(
+      f"the run in this folder was made with another config "
+      f"({'; '.join(fixed)}); use the same values, or another --workdir."
     )
   if changes:
+    listed = "; ".join(changes.values())
     print(f"continuing with a changed config: {listed}", flush=True)
   return checkpoints.restore(state)
 
 
 def _check_workdir(workdir: Path) -> None:
+  """Raises ConfigError unless the folder is there or can be made."""
   if workdir.exists() and not workdir.is_dir():
     raise ConfigError(f"--workdir {workdir} is a file; name a folder.")
+  above = next(path for path in (workdir, *workdir.parents) if path.exists())
+  if not os.access(above, os.W_OK | os.X_OK):
+    raise ConfigError(
+      f"--workdir {workdir}: nothing may be written to {above}; name a folder "
+      "that you may write to."
+    )
 
 
 def _train_batches(
@@ -254,18 +275,19 @@ def _announce(
     flush=True,
   )
   n_styles = networks.generator.n_styles
-  last = stage_at(jnp.int32(config.run.steps), config, n_styles)
+  last = stage_at(jnp.int32(config.run.steps - 1), config, n_styles)
   if last is not None and int(last) < n_styles - 1:
     print(
       f"note: this run ends at stage {int(last)} of {n_styles - 1}; the styles "
-      "after it stay untrained. Lower progressive.start or progressive.every, "
-      "or raise run.steps, to train all of them.",
+      "after it stay untrained, and the exported encoder uses them all. Lower "
+      "progressive.start or progressive.every, or raise run.steps, to train "
+      "every style.",
       flush=True,
     )
 
 
 def _write_results(results: dict[str, Any], workdir: Path) -> None:
-  (workdir / "eval.json").write_text(json.dumps(results, indent=2) + "\n")
+  replace_text(workdir / "eval.json", json.dumps(results, indent=2) + "\n")
   print(summary(results))
   files = ["inverter.safetensors", "eval.json"]
   if (workdir / "inversions.png").exists():

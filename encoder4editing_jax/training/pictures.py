@@ -48,4 +48,7 @@ def save_grid(
     for row, image in enumerate(to_bytes(images)):
       tile = Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC)
       sheet.paste(tile, (left, top + (h + MARGIN) * row))
-  sheet.save(path)
+  path = Path(path)
+  unfinished = path.with_name(f"unfinished-{path.name}")
+  sheet.save(unfinished)
+  unfinished.replace(path)

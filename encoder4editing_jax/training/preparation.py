@@ -106,6 +106,11 @@ def check_sizes(config: Config, generator: Generator) -> None:
 
 
 def _check_devices(config: Config) -> None:
+  if jax.process_count() > 1:
+    raise ConfigError(
+      f"there are {jax.process_count()} processes, and training on several "
+      "hosts is not there yet; start one process with all its devices."
+    )
   batch, n = config.run.batch_size, jax.device_count()
   if batch % n:
     raise ConfigError(
@@ -119,8 +124,8 @@ def _open_sources(
 ) -> tuple[sources.Source | None, sources.Source | None]:
   data = config.data
   train = None if data.train == FACEWORLD else _open(data.train, config)
-  if data.eval and data.eval != FACEWORLD:
-    return train, _open(data.eval, config)
+  if data.eval and data.eval != FACEWORLD and data.eval_images:
+    return train, sources.spread(_open(data.eval, config), data.eval_images)
   if train is not None and not data.eval:
     return sources.hold_out(train, data.eval_images)
   return train, None
@@ -130,6 +135,7 @@ def _open(folder: str, config: Config) -> sources.Source:
   """The readable images of a folder."""
   source = sources.FolderSource(folder)
   data = config.data
+  print(f"checking {len(source)} images in {folder}", flush=True)
   broken = sources.find_unreadable(
     source, workers=data.workers, max_megapixels=data.max_megapixels
   )

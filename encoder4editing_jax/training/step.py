@@ -197,7 +197,7 @@ def make_discriminator_update(config: Config, networks: Networks) -> Callable:
 
   def r1_loss(parameters: Arrays, real: Array) -> Array:
     gamma = settings.r1 * settings.r1_every
-    return gamma * losses.r1(nnx.merge(graph, parameters), real)
+    return gamma / 2 * losses.r1(nnx.merge(graph, parameters), real)
 
   def apply(
     parameters: Arrays, optimizer_state: optax.OptState, gradient: Arrays
