@@ -32,16 +32,10 @@ UNPROVEN = (
   "test_converters.py::test_a_missing_latent_avg_is_computed_and_said",
   "test_encoders.py",
   "test_faceworld.py",
-  "test_irse.py",
   "test_parity.py",
   "test_readme.py::test_the_example",
   "test_step.py",
-  "test_stylegan2.py::test_mapping_ignores_the_length_of_z",
   "test_stylegan2.py::test_mean_latent_approaches_the_mean",
-  "test_stylegan2.py::test_noise",
-  "test_stylegan2.py::test_style_mixing_crosses_over",
-  "test_stylegan2.py::test_truncation_pulls_to_the_centre",
-  "test_stylegan2.py::test_wrong_number_of_styles_is_named",
 )
 
 

@@ -166,12 +166,12 @@ def fit(
   total: int, state: Path | None = None, log_every: int = 100
 ) -> Generator:
   """Runs all stages; returns the averaged generator of the last one."""
-  first, generator = 0, None
+  first, generator = 0, create_generator(STAGES[0][0])
   for size, share in STAGES:
     last = total if size == STAGES[-1][0] else first + round(share * total)
     path = None if state is None else state.with_name(f"{state.name}.{size}")
-    small = generator
-    generator = create_generator(size) if small is None else grow(small, size)
+    if size > generator.size:
+      generator = grow(generator, size)
     generator = _stage(generator, (first, last, total), path, log_every)
     first = last
   return generator
