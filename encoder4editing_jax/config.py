@@ -227,7 +227,8 @@ class Config:
       fields = [f"{name}.{f.name}" for f in dataclasses.fields(section)]
       for key in content:
         _known(f"{name}.{key}", fields, "field")
-      built[name] = section(**{k: _tuples(v) for k, v in content.items()})
+      lists = {k: tuple(v) for k, v in content.items() if isinstance(v, list)}
+      built[name] = section(**content | lists)
     return cls(**built)
 
   def changes(self, other: "Config") -> dict[str, tuple[Any, Any]]:
@@ -296,7 +297,3 @@ def _plain(value: Any) -> Any:
   if isinstance(value, dict):
     return {key: _plain(item) for key, item in value.items()}
   return list(value) if isinstance(value, tuple) else value
-
-
-def _tuples(value: Any) -> Any:
-  return tuple(value) if isinstance(value, list) else value
