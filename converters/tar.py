@@ -18,7 +18,7 @@ from encoder4editing_jax.converters.tensors import (
 
 def read_tar(data: memoryview, file: BinaryIO, limits: Limits) -> Any:
   """The object of a file that PyTorch wrote before version 0.1.10."""
-  records = {}
+  records: dict[str, memoryview] = {}
   with tarfile.open(fileobj=file, mode="r:") as archive:
     for member in archive:
       if len(records) == 16 or member.name in records or member.issparse():

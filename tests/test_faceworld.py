@@ -84,7 +84,6 @@ def test_a_larger_render_is_the_same_picture():
   assert float(jnp.mean((pooled - small) ** 2)) < 4e-3
 
 
-@pytest.mark.xfail(reason="stands at 24.8 dB: it has to be fitted for longer")
 def test_generator_reaches_30_db_on_unseen_codes(generator):
   mean, overall = fit.psnr(generator, 1000)
   assert mean >= 30, (mean, overall)
@@ -95,10 +94,6 @@ def test_generator_carries_its_mean_latent(generator):
   spread = float(jnp.abs(generator.w_avg[...]).mean())
   assert spread > 0
   np.testing.assert_allclose(generator.w_avg[...], w_avg, atol=0.1 * spread)
-
-
-def test_generator_is_faithful_enough_to_learn_from(generator):
-  assert fit.psnr(generator, 200)[0] > 24
 
 
 def test_generator_is_small(generator):

@@ -232,7 +232,7 @@ def main() -> None:
 
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--out", type=Path, required=True)
-  parser.add_argument("--steps", type=int, default=20000)
+  parser.add_argument("--steps", type=int, default=3000)
   parser.add_argument("--log-every", type=int, default=100)
   parser.add_argument("--state", type=Path, help="continue from, and write to")
   options = parser.parse_args()
