@@ -5,9 +5,10 @@ import collections
 import io
 import os
 import pickle
-import random
-import struct
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,38 +282,14 @@ def test_wrong_files_are_told_what_they_are(read, data, words):
   assert len(str(caught.value)) <= 300 and "file.pt" in str(caught.value)
 
 
-def test_mutated_files_raise_nothing_else(read):
-  randomly = random.Random(0)
-  value = checkpoint()
-  whole = [
-    files.zip_file(value),
-    files.stream_file(value),
-    files.tar_file({"weight": BASE}),
-    files.nvidia_file({"weight": BASE}),
-  ]
-  words = [struct.pack("<I", n) for n in (0, 2**31 - 1, 2**32 - 1)]
-  refused = 0
-  for i in range(10_000):
-    data = bytearray(whole[i % 4])
-    for _ in range(randomly.randint(1, 4)):
-      at = randomly.randrange(len(data))
-      kind = randomly.randrange(4)
-      if kind == 0:
-        data[at] = randomly.randrange(256)
-      elif kind == 1:
-        data[at : at + 4] = randomly.choice(words)
-      elif kind == 2:
-        del data[at : at + randomly.randint(1, 9)]
-      else:
-        data[at:at] = randomly.randbytes(3)
-    try:
-      everything(read(bytes(data)))
-    except CheckpointError:
-      refused += 1
-  assert refused > 1000
-
-
-def everything(found, depth=0):
-  if depth < 6 and isinstance(found, collections.abc.Mapping):
-    for value in found.values():
-      everything(value, depth + 1)
+def test_mutated_files_raise_nothing_else():
+  # by itself: checking every shape of every call would take minutes
+  script = Path(__file__).parent / "fuzz_reader.py"
+  done = subprocess.run(
+    [sys.executable, script, "10000"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert int(done.stdout) > 1000
