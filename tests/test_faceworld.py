@@ -118,7 +118,7 @@ def test_a_direction_raises_its_attribute_in_the_picture(generator, name):
   k = ATTRIBUTES.index(name)
 
   def measured(strength: float):
-    styles = w + strength * directions[name]
+    styles = w + strength * directions[name][None]
     images = generator(styles, input_is_latent=True, noise="none")
     return np.asarray(faceworld.measure(images))
 
