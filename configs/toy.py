@@ -25,16 +25,16 @@ from encoder4editing_jax.config import (
 def get_config() -> Config:
   """The run card."""
   return Config(
-    data=Data(size=(64, 64)),
-    model=Model(num_layers=18, channels=(16, 32, 64, 128)),
+    data=Data(size=(64, 64), eval_images=256, rendered_images=2048),
+    model=Model(num_layers=10, channels=(16, 32, 64, 128)),
     optim=Optim(lr=2e-3, schedule="cosine", warmup=20),
     discriminator=Discriminator(hidden=128),
-    progressive=Progressive(start=300, every=20),
+    progressive=Progressive(start=100, every=15),
     run=Run(
-      steps=800,
+      steps=400,
       batch_size=16,
       log_every=20,
       eval_every=10_000,
-      save_every=400,
+      save_every=200,
     ),
   )

@@ -34,12 +34,12 @@ class Storages:
   def __init__(self) -> None:
     self.found: dict[str, Storage] = {}
 
-  def declare(self, identity: Any, source: Any = None) -> Storage:
+  def declare(self, identity: Any) -> Storage:
     """The storage of a persistent id, the same for the same key."""
     if not isinstance(identity, tuple) or identity[:1] != ("storage",):
       raise CheckpointError("it refers to something that is no storage")
     _, kind, key, _location, size, *_ = identity
-    return self.add(str(key), storage_type(kind), size, source)
+    return self.add(str(key), storage_type(kind), size, None)
 
   def add(self, key: str, dtype: Any, size: Any, source: Any) -> Storage:
     """A storage; a known one has to be the same again."""

@@ -65,6 +65,8 @@ def crop_and_pool(
 
   Generators of wide pictures paint them in the middle of a square (cars of
   192 x 256: the rows 64 to 447 of 512); what is above and below is cut off.
+  Values stay in their range. The originals pool such pictures to a square
+  before they crop; for square sizes this is their `face_pool`.
   """
   (h, w), (rows, columns) = images.shape[1:3], size
   height = min(h, round(w * rows / columns))

@@ -149,7 +149,7 @@ class Generator(nnx.Module):
       input_is_latent: `styles` are w or w_plus, not z.
       inject_index: crossover of style mixing, see `to_w_plus`.
       truncation_psi: pulls w towards `truncation_latent`; 1 leaves it.
-      truncation_latent: `[d]` or `[n d]`; `w_avg` if None.
+      truncation_latent: `[d]`, `[1 d]` or `[n d]`; `w_avg` if None.
       noise: see `Synthesis.__call__`.
       key: for random noise and a random crossover.
       return_latents: also return the w_plus that were rendered.

@@ -7,11 +7,13 @@ styles 2k+1, 2k+2 for its convolutions and 2k+3 for its ToRGB, so that a ToRGB
 shares its style with the next block's first convolution.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -181,8 +183,7 @@ class Synthesis(nnx.Module):
       )
     if key is None:
       raise ValueError("noise='random' needs key=jax.random.key(seed).")
-    keys = _example_keys(key, batch)
-    return [_normal(keys, i, shape) for i, shape in enumerate(shapes)]
+    return _random_maps(_example_keys(key, batch), shapes)
 
   def __call__(
     self,
@@ -237,11 +238,14 @@ def _example_keys(key: Array, batch: int) -> Array:
   return jax.random.split(key, batch) if key.ndim == 0 else key
 
 
-def _normal(keys: Array, layer: int, shape: tuple[int, ...]) -> Array:
-  def draw(key: Array) -> Array:
-    return jax.random.normal(jax.random.fold_in(key, layer), shape)
-
-  return jax.vmap(draw)(keys)
+def _random_maps(keys: Array, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+  """Normal maps of all layers, cut from one draw per example."""
+  sizes = [math.prod(shape) for shape in shapes]
+  draw = jax.vmap(lambda key: jax.random.normal(key, (sum(sizes),)))(keys)
+  parts = jnp.split(draw, np.cumsum(sizes)[:-1], axis=1)
+  return [
+    part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)
+  ]
 
 
 def _check_noise(

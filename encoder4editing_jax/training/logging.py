@@ -66,7 +66,7 @@ class Logger:
       return
     values = {name: float(value) for name, value in metrics.items()}
     values["images_per_second"] = self._rate(step)
-    self.write(step, {f"train/{k}": v for k, v in values.items()})
+    self.write(step, values, "train")
     text = " ".join(
       f"{name} {values[name]:.4g}"
       for name in ("loss", "l2", "stage", "images_per_second")
@@ -77,10 +77,11 @@ class Logger:
     else:
       print(f"step {step}/{self.steps} {text}", flush=True)
 
-  def write(self, step: int, values: dict[str, float]) -> None:
-    """Keeps numbers without showing them."""
+  def write(self, step: int, values: dict[str, float], group: str) -> None:
+    """Keeps numbers, as GROUP/NAME, without showing them."""
     if not self.active:
       return
+    values = {f"{group}/{name}": value for name, value in values.items()}
     for name, value in values.items():
       self._board.add_scalar(name, value, step)
     # JSON has no NaN or infinity.

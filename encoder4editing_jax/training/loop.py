@@ -8,7 +8,6 @@ workdir/eval.json, inversions.png, inverter.safetensors
 """
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -24,10 +23,10 @@ from encoder4editing_jax import weights
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.data import pipeline, sources
 from encoder4editing_jax.models.inverter import Inverter
-from encoder4editing_jax.training import pictures, state as states
+from encoder4editing_jax.training import state as states
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
-from encoder4editing_jax.training.evaluation import Evaluator, mean_image
-from encoder4editing_jax.training.logging import Logger, replace_text
+from encoder4editing_jax.training.judge import Judge, summary, write_results
+from encoder4editing_jax.training.logging import Logger
 from encoder4editing_jax.training.parallel import pmap_step, replicate
 from encoder4editing_jax.training.preparation import (
   Plan,
@@ -37,7 +36,6 @@ from encoder4editing_jax.training.preparation import (
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 from encoder4editing_jax.training.step import make_train_step, stage_at
 
-MEAN_OF = 2048  # training images, at most, behind the mean image
 # A resumed run may not change these: its arrays or its data would not fit.
 FIXED = ("model.", "discriminator.", "data.", "run.seed", "run.batch_size")
 FREE = ("data.workers", "discriminator.lr", "discriminator.r1")
@@ -69,14 +67,16 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
     save_config(config, workdir)
     _announce(config, networks, plan, state)
     frozen = replicate(states.create_frozen(networks))
-    judge = _Judge(config, networks, plan, frozen, workdir)
-    state = _train(config, networks, plan, state, frozen, judge, checkpoints)
-    results = judge.final(state)
+    judge = Judge(config, networks, plan, frozen, workdir)
+    state, results = _train(
+      config, networks, plan, state, frozen, judge, checkpoints
+    )
   finally:
     checkpoints.close()
   export(config, networks, state, workdir / "inverter.safetensors")
-  results["seconds"] = round(time.perf_counter() - began, 1)
-  _write_results(results, workdir)
+  seconds = round(time.perf_counter() - began, 1)
+  results = {"step": int(state.step), "seconds": seconds} | results
+  write_results(results, workdir)
   return results
 
 
@@ -86,10 +86,14 @@ def _train(
   plan: Plan,
   state: TrainState,
   frozen: Frozen,
-  judge: "_Judge",
+  judge: Judge,
   checkpoints: Checkpoints,
-) -> TrainState:
-  """The loop; the host reads the numbers of a step while the next one runs."""
+) -> tuple[TrainState, dict[str, Any]]:
+  """The loop; the host reads the numbers of a step while the next one runs.
+
+  Returns:
+    The last state and its evaluation.
+  """
   settings, first = config.run, int(state.step)
   train_step = pmap_step(make_train_step(config, networks))
   state = replicate(state)
@@ -118,47 +122,14 @@ def _train(
         logger.step(*pending)
         pending = None
         results, _ = judge(state)
-        logger.write(step, {f"eval/{k}": v for k, v in results.items()})
+        logger.write(step, results, "eval")
         logger.say(f"step {step} {summary(results)}")
     if pending:
       logger.step(*pending)
-  return state
-
-
-class _Judge:
-  """Evaluates states of one run on its held-out images."""
-
-  def __init__(
-    self,
-    config: Config,
-    networks: Networks,
-    plan: Plan,
-    frozen: Frozen,
-    workdir: Path,
-  ):
-    self.config = config
-    self.plan = plan
-    self.frozen = frozen
-    self.workdir = workdir
-    self._evaluator = Evaluator(config, networks)
-    self._mean: np.ndarray | None = None
-
-  def __call__(self, state: TrainState) -> tuple[dict, dict]:
-    """Numbers and picture columns; both empty without held-out images."""
-    if not self.plan.evaluation:
-      return {}, {}
-    if self._mean is None:
-      some = sources.spread(self.plan.training, MEAN_OF)
-      self._mean = mean_image(_all_batches(self.config, some))
-    batches = _all_batches(self.config, self.plan.evaluation)
-    return self._evaluator(state, self.frozen, batches, self._mean)
-
-  def final(self, state: TrainState) -> dict[str, Any]:
-    """The evaluation at the end, with its picture."""
-    results, columns = self(state)
-    if columns:
-      pictures.save_grid(self.workdir / "inversions.png", columns)
-    return {"step": int(state.step)} | results
+    results = judge.final(state)
+    if first < settings.steps:
+      logger.write(settings.steps, results, "eval")
+  return state, results
 
 
 def export(
@@ -171,22 +142,6 @@ def export(
   arrays = jax.device_get((state.encoder, state.statistics))
   encoder = nnx.merge(graph, *jax.tree.map(jnp.asarray, arrays))
   weights.save(Inverter(encoder, networks.generator), path)
-
-
-def summary(results: dict[str, Any]) -> str:
-  """One line about an evaluation."""
-  if "psnr" not in results:
-    return "no held-out images, so nothing was evaluated"
-  line = (
-    f"PSNR {results['psnr']:.2f} dB on {results['images']} held-out images; "
-    f"mean image {results['psnr_mean_image']:.2f} dB; "
-    f"gain {results['psnr_gain']:+.2f} dB"
-  )
-  for name in (key[:-5] for key in results if key.endswith("_plus")):
-    before, after = results[f"{name}_reconstruction"], results[f"{name}_plus"]
-    minus = results[f"{name}_minus"]
-    line += f"; {name} {before:.2f} -> {after:.2f} (+), {minus:.2f} (-)"
-  return line
 
 
 def _start(
@@ -251,18 +206,6 @@ def _train_batches(
   )
 
 
-def _all_batches(
-  config: Config, source: sources.Source
-) -> Iterator[dict[str, np.ndarray]]:
-  return pipeline.all_batches(
-    source,
-    size=config.data.size,
-    batch_size=config.run.batch_size,
-    workers=config.data.workers,
-    max_megapixels=config.data.max_megapixels,
-  )
-
-
 def _announce(
   config: Config, networks: Networks, plan: Plan, state: TrainState
 ) -> None:
@@ -284,14 +227,3 @@ def _announce(
       "every style.",
       flush=True,
     )
-
-
-def _write_results(results: dict[str, Any], workdir: Path) -> None:
-  replace_text(workdir / "eval.json", json.dumps(results, indent=2) + "\n")
-  print(summary(results))
-  files = ["inverter.safetensors", "eval.json"]
-  if (workdir / "inversions.png").exists():
-    files.insert(0, "inversions.png")
-  print(
-    f"{results['seconds']} s; see " + ", ".join(f"{workdir / f}" for f in files)
-  )

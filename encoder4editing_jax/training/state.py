@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.models import encoders
@@ -21,6 +22,9 @@ from encoder4editing_jax.training.parallel import AXIS
 
 Arrays = dict[Any, Any]
 """Nested dictionaries of arrays, as `nnx.to_pure_dict` gives them."""
+
+Metrics = dict[str, Array]
+"""Numbers of a step by name, each a scalar."""
 
 Leaf = Any
 """An array; transforms also put tracers, shapes and shardings in its place."""

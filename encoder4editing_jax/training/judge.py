@@ -1,0 +1,94 @@
+"""The evaluations of one run: numbers, a picture, eval.json."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoder4editing_jax.config import Config
+from encoder4editing_jax.data import pipeline, sources
+from encoder4editing_jax.training import pictures
+from encoder4editing_jax.training.evaluation import Evaluator, mean_image
+from encoder4editing_jax.training.logging import replace_text
+from encoder4editing_jax.training.preparation import Plan
+from encoder4editing_jax.training.state import Frozen, Networks, TrainState
+
+MEAN_OF = 2048  # training images, at most, behind the mean image
+
+
+class Judge:
+  """Evaluates states of one run on its held-out images."""
+
+  def __init__(
+    self,
+    config: Config,
+    networks: Networks,
+    plan: Plan,
+    frozen: Frozen,
+    workdir: Path,
+  ):
+    self.config = config
+    self.plan = plan
+    self.frozen = frozen
+    self.workdir = workdir
+    self._evaluator = Evaluator(config, networks)
+    self._mean: np.ndarray | None = None
+
+  def __call__(self, state: TrainState) -> tuple[dict, dict]:
+    """Numbers and picture columns; both empty without held-out images."""
+    if not self.plan.evaluation:
+      return {}, {}
+    if self._mean is None:
+      some = sources.spread(self.plan.training, MEAN_OF)
+      self._mean = mean_image(_all_batches(self.config, some))
+    batches = _all_batches(self.config, self.plan.evaluation)
+    return self._evaluator(state, self.frozen, batches, self._mean)
+
+  def final(self, state: TrainState) -> dict[str, Any]:
+    """The evaluation at the end, with its picture."""
+    results, columns = self(state)
+    if columns:
+      pictures.save_grid(self.workdir / "inversions.png", columns)
+    return results
+
+
+def summary(results: dict[str, Any]) -> str:
+  """One line about an evaluation."""
+  if "psnr" not in results:
+    return "no held-out images, so nothing was evaluated"
+  line = (
+    f"PSNR {results['psnr']:.2f} dB on {results['images']} held-out images; "
+    f"mean image {results['psnr_mean_image']:.2f} dB; "
+    f"gain {results['psnr_gain']:+.2f} dB"
+  )
+  for name in (key[:-5] for key in results if key.endswith("_plus")):
+    before, after = results[f"{name}_reconstruction"], results[f"{name}_plus"]
+    minus = results[f"{name}_minus"]
+    line += f"; {name} {before:.2f} -> {after:.2f} (+), {minus:.2f} (-)"
+  return line
+
+
+def write_results(results: dict[str, Any], workdir: Path) -> None:
+  """Writes eval.json and says what the run was worth."""
+  replace_text(workdir / "eval.json", json.dumps(results, indent=2) + "\n")
+  print(summary(results))
+  files = ["inverter.safetensors", "eval.json"]
+  if (workdir / "inversions.png").exists():
+    files.insert(0, "inversions.png")
+  print(
+    f"{results['seconds']} s; see " + ", ".join(f"{workdir / f}" for f in files)
+  )
+
+
+def _all_batches(
+  config: Config, source: sources.Source
+) -> Iterator[dict[str, np.ndarray]]:
+  return pipeline.all_batches(
+    source,
+    size=config.data.size,
+    batch_size=config.run.batch_size,
+    workers=config.data.workers,
+    max_megapixels=config.data.max_megapixels,
+  )
