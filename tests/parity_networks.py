@@ -268,13 +268,16 @@ def single_style():
 
 @case("encoder_style_counts", "e4e_256", network="Encoder4Editing", slow=True)
 def fourteen_styles():
-  yield "e4e_256_256x256/w", _codes("e4e_256", "Encoder4Editing", 256)
+  codes = _codes("e4e_256", "Encoder4Editing", 256)
+  yield "e4e_256_256x256/w", codes
+  yield "e4e_256_256x256/style_count", np.array(codes.shape[1])
 
 
 @case("encoder_style_counts", "e4e_512", network="Encoder4Editing", slow=True)
 def sixteen_styles_of_cars():
   codes = _codes("e4e_512", "Encoder4Editing", (192, 256))
   yield "e4e_512_192x256/w", codes
+  yield "e4e_512_192x256/style_count", np.array(codes.shape[1])
 
 
 def _arcface(kind):

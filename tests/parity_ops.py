@@ -29,12 +29,11 @@ from encoder4editing_jax.models import (
   heads,
   irse,
   layers,
-  stylegan2,
+  synthesis,
 )
 
 B, H, W = 2, 9, 7
 FIR = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
-RNGS = nnx.Rngs(0)
 
 
 def value_and_gradients(name, function, inputs):
@@ -115,7 +114,7 @@ def equal_linear():
 
     def build(lr_mul=lr_mul, activate="lrelu" in name):
       return layers.EqualLinear(
-        10, 7, lr_mul=lr_mul, activate=activate, rngs=RNGS
+        10, 7, lr_mul=lr_mul, activate=activate, rngs=nnx.Rngs(0)
       )
 
     rows = (
@@ -182,7 +181,7 @@ def styled_layers():
     shape = (H * up, W * up)
 
     def build(up=up, shape=shape):
-      return stylegan2.StyledConv(8, 6, shape, 16, up=up, rngs=RNGS)
+      return synthesis.StyledConv(8, 6, shape, 16, up=up, rngs=nnx.Rngs(0))
 
     rows = tables.styled_table(up == 2)
     given = {"noise": np.zeros((*shape, 1))}
@@ -192,7 +191,7 @@ def styled_layers():
     yield name, nchw(call(net, lambda m, *v: m(*v), x, style, noise))
 
   def build_rgb():
-    return stylegan2.ToRGB(8, 16, rngs=RNGS)
+    return synthesis.ToRGB(8, 16, rngs=nnx.Rngs(0))
 
   rows = tables.rgb_table()
   net = convert(build_rgb, rows, _recipe("to_rgb", build_rgb, rows))
@@ -210,7 +209,7 @@ def discriminator_layers():
   bias = recipe_normal("ops/equal_conv/bias", (6,))
 
   def build(i=5, **options):
-    return layers.EqualConv(i, 6, 3, rngs=RNGS, **options)
+    return layers.EqualConv(i, 6, 3, rngs=nnx.Rngs(0), **options)
 
   def one(weight, bias, **options):
     leaves = {"kernel": table.CONV.forward(weight), "bias": bias}
@@ -229,7 +228,7 @@ def discriminator_layers():
     yield name, nchw(ops.fused_leaky_relu(call(net, lambda m, v: m(v), y)))
 
   def block():
-    return discriminator.ResidualBlock(8, 6, rngs=RNGS)
+    return discriminator.ResidualBlock(8, 6, rngs=nnx.Rngs(0))
 
   rows = discriminators.block_table()
   shapes = transfer.source_shapes(transfer.abstract(block), rows)
@@ -243,7 +242,7 @@ def discriminator_layers():
 @case("ops", "se/", "ir_", "irse_", network="operations")
 def residual_units():
   def squeeze():
-    return irse.SqueezeExcite(32, dtype=None, rngs=RNGS)
+    return irse.SqueezeExcite(32, dtype=None, rngs=nnx.Rngs(0))
 
   rows = table.kernel("fc1", "fc1") + table.kernel("fc2", "fc2")
   net = convert(squeeze, rows, _recipe("se", squeeze, rows))
@@ -259,7 +258,7 @@ def residual_units():
 
     def build(arguments=arguments, squeeze_excite=squeeze_excite):
       return irse.Bottleneck(
-        *arguments, squeeze_excite=squeeze_excite, rngs=RNGS
+        *arguments, squeeze_excite=squeeze_excite, rngs=nnx.Rngs(0)
       )
 
     rows = irse_tables.unit_table(transfer.abstract(build))
@@ -302,7 +301,7 @@ def _train(net, name, x, rows):
 @case("ops", "style_block_", network="operations")
 def style_heads():
   def build():
-    return heads.StyleHeads(1, 24, 24, 16, rngs=RNGS)
+    return heads.StyleHeads(1, 24, 24, 16, rngs=nnx.Rngs(0))
 
   rows = inverter.heads_table(0, 1, 4)
   source = _recipe("style_block_16", build, rows, "styles.0.")
