@@ -2,6 +2,7 @@
 
 import logging
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -382,7 +383,7 @@ def test_a_missing_latent_avg_is_computed_and_said(e4e_state, caplog):
   np.testing.assert_array_equal(rows, np.tile(rows[:1], (STYLES, 1)))
   np.testing.assert_array_equal(rows, again.w_avg[...])
   z = np.random.default_rng(1).normal(size=(20_000, DIM)).astype(np.float32)
-  w = np.asarray(first.generator.mapping(z))
+  w = np.asarray(first.generator.mapping(jnp.asarray(z)))
   error = np.abs(rows[0] - w.mean(0)) / w.std(0)
   assert error.max() < 5 * np.sqrt(1 / 10_000 + 1 / 20_000)
 
