@@ -30,12 +30,12 @@ def get_config() -> Config:
     model=Model(num_layers=10, channels=(16, 32, 64, 128)),
     optim=Optim(lr=2e-3, schedule="cosine", warmup=20),
     discriminator=Discriminator(hidden=128),
-    progressive=Progressive(start=100, every=15),
+    progressive=Progressive(start=80, every=12),
     run=Run(
-      steps=400,
+      steps=300,
       batch_size=16,
       log_every=20,
       eval_every=10_000,
-      save_every=200,
+      save_every=150,
     ),
   )

@@ -2,8 +2,11 @@
 
 import os
 
-# Before jax is imported: eight devices on one CPU, patient on a busy one.
+# Before jax is imported: eight devices on one CPU, patient on a busy one, and
+# code that is compiled quickly, since most of it runs once.
 FLAGS = (
+  "--xla_backend_optimization_level=0",
+  "--xla_llvm_disable_expensive_passes=true",
   "--xla_force_host_platform_device_count=8",
   "--xla_cpu_collective_call_warn_stuck_timeout_seconds=120",
   "--xla_cpu_collective_call_terminate_timeout_seconds=600",
@@ -12,26 +15,9 @@ os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
-import pytest  # noqa: E402
 
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Shapes in signatures are checked in the test run, and only there.
 jaxtyping.install_import_hook("encoder4editing_jax", "beartype.beartype")
-
-
-# Written, and not yet seen to pass: they run with the slow ones until they are.
-UNPROVEN = (
-  "test_encoders.py",
-  "test_parity.py::test_parity",
-  "test_readme.py::test_the_example",
-  "test_step.py",
-)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-  for item in items:
-    if item.nodeid.removeprefix("tests/").startswith(UNPROVEN):
-      item.add_marker(pytest.mark.slow)
