@@ -9,13 +9,12 @@ recipe (Tov et al. 2021, arXiv 2102.02766) as far as it is implemented.
 
 import dataclasses
 import difflib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FACEWORLD = "faceworld"
-STAGED_ENCODERS = ("Encoder4Editing",)
-DEPTHS = (10, 18, 34, 50, 100, 152)
+from encoder4editing_jax import config_rules
+
+FACEWORLD = config_rules.FACEWORLD
 
 
 class ConfigError(ValueError):
@@ -205,8 +204,7 @@ class Config:
     Raises:
       ConfigError: one line for each problem, with its fix.
     """
-    problems = [text for bad, text in _rules(self) if bad]
-    if problems:
+    if problems := config_rules.problems(self):
       raise ConfigError("\n".join(problems))
 
   def to_dict(self) -> dict[str, Any]:
@@ -242,48 +240,9 @@ class Config:
     }
 
 
-# The least value of a number.
-LEAST = {
-  "data": {"workers": 1, "rendered_images": 1, "eval_images": 0},
-  "loss": {"l2": 0, "delta": 0, "adversarial": 0},
-  "optim": {"lr": 0, "warmup": 0},
-  "discriminator": dict.fromkeys(("lr", "r1", "pool"), 0)
-  | dict.fromkeys(("hidden", "n_layers", "r1_every"), 1),
-  "progressive": {"every": 1},
-  "run": dict.fromkeys(
-    ("steps", "batch_size", "log_every", "eval_every", "save_every", "keep"), 1
-  ),
-}
-
-
 def section_types() -> dict[str, type[Any]]:
   """The classes of the sections of a config, by the section's name."""
   return {name: type(section) for name, section in vars(Config()).items()}
-
-
-def _rules(c: Config) -> Iterator[tuple[bool, str]]:
-  """Pairs of a test that is true when something is wrong, and the words."""
-  for section, limits in LEAST.items():
-    for name, least in limits.items():
-      value = getattr(getattr(c, section), name)
-      text = f"{section}.{name} is {value}; set it to {least} or more."
-      yield not value >= least, text  # also true for NaN
-  (h, w), layers = c.data.size, c.model.num_layers
-  yield not c.data.train, f"data.train is empty; name a folder or {FACEWORLD}."
-  yield min(h, w) < 16, f"data.size is {h} x {w}; set both to 16 or more."
-  yield layers not in DEPTHS, f"model.num_layers is {layers}; use {DEPTHS}."
-  bad = len(c.model.channels) != 4 or min(c.model.channels, default=0) < 1
-  yield bad, f"model.channels is {c.model.channels}; give four, 1 or more each."
-  start, staged = c.progressive.start, c.model.encoder in STAGED_ENCODERS
-  terms = (c.loss.l2, c.loss.adversarial, c.loss.delta and start is not None)
-  yield not any(terms), "no term of the loss is on; set loss.l2 to 1."
-  early = start is not None and start < 1
-  yield early, f"progressive.start is {start}; set it to 1 or more, or None."
-  yield (
-    start is not None and not staged,
-    f"progressive.start is set, but {c.model.encoder} has no stages; use "
-    f"model.encoder {STAGED_ENCODERS[0]} or progressive.start None.",
-  )
 
 
 def _known(name: str, names: list[str], kind: str) -> None:

@@ -197,7 +197,7 @@ def styled_layers():
   net = convert(build_rgb, rows, _recipe("to_rgb", build_rgb, rows))
   yield "to_rgb_noskip", nchw(call(net, lambda m, *v: m(*v), x, style))
   x = nhwc(recipe_normal("ops/to_rgb/x", (B, 8, 2 * H, 2 * W)))
-  skip = nhwc(recipe_normal("ops/to_rgb/skip", (B, 3, H, W)))
+  skip = jnp.asarray(nhwc(recipe_normal("ops/to_rgb/skip", (B, 3, H, W))))
   image = call(net, lambda m, *v: m(*v), x, style) + ops.upsample2d(skip)
   yield "to_rgb_skip", nchw(image)
 

@@ -72,6 +72,35 @@ def test_problems_name_the_field(config, words):
     config.validate()
 
 
+@pytest.mark.parametrize(
+  ("section", "field", "value", "words"),
+  [
+    ("optim", "name", "adamm", "one of 'adam', 'sgd'"),
+    ("optim", "lr", "1e-3", "a number"),
+    ("run", "steps", 2.5, "a whole number"),
+    ("run", "steps", True, "a whole number"),
+    ("data", "flip", 1, "True or False"),
+    ("data", "size", (64,), "a tuple of 2 whole numbers"),
+    ("model", "channels", (16, 32.0), "a tuple of whole numbers"),
+    ("model", "n_styles", "18", "a whole number or None"),
+  ],
+)
+def test_values_of_wrong_types_are_told(section, field, value, words):
+  config = Config()
+  # The type checks of the test run would refuse to build it.
+  object.__setattr__(getattr(config, section), field, value)
+  with pytest.raises(ConfigError) as caught:
+    config.validate()
+  told = f"{section}.{field} is {value!r}; set it to {words}."
+  assert str(caught.value) == told
+
+
+def test_whole_numbers_are_numbers():
+  config = Config()
+  object.__setattr__(config.optim, "lr", 1)
+  config.validate()
+
+
 def test_unknown_fields_are_refused_with_the_nearest():
   with pytest.raises(ConfigError, match=r"optim\.lrr; did you mean optim\.lr"):
     Config.from_dict({"optim": {"lrr": 1.0}})

@@ -1,0 +1,106 @@
+"""What a training config may say: types, choices, ranges, and what fits.
+
+Standard library only, and nothing of `config`, which asks this file.
+"""
+
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any, Literal
+
+FACEWORLD = "faceworld"
+STAGED_ENCODERS = ("Encoder4Editing",)
+DEPTHS = (10, 18, 34, 50, 100, 152)
+
+# The least value of a number.
+LEAST = {
+  "data": {"workers": 1, "rendered_images": 1, "eval_images": 0},
+  "loss": {"l2": 0, "delta": 0, "adversarial": 0},
+  "optim": {"lr": 0, "warmup": 0},
+  "discriminator": dict.fromkeys(("lr", "r1", "pool"), 0)
+  | dict.fromkeys(("hidden", "n_layers", "r1_every"), 1),
+  "progressive": {"every": 1},
+  "run": dict.fromkeys(
+    ("steps", "batch_size", "log_every", "eval_every", "save_every", "keep"), 1
+  ),
+}
+
+WORDS = {
+  bool: "True or False",
+  float: "a number",
+  int: "a whole number",
+  str: "a text",
+  type(None): "None",
+}
+
+
+def problems(config: Any) -> list[str]:
+  """One line for each thing that is wrong with a config, with its fix.
+
+  Values of the wrong type are told alone: the other rules would trip over
+  them.
+  """
+  mistyped = list(_mistyped(config))
+  return mistyped or [text for bad, text in _rules(config) if bad]
+
+
+def _mistyped(config: Any) -> Iterator[str]:
+  for name, section in vars(config).items():
+    for field, kind in typing.get_type_hints(type(section)).items():
+      value = getattr(section, field)
+      if not _fits(value, kind):
+        yield f"{name}.{field} is {value!r}; set it to {_words(kind)}."
+
+
+def _fits(value: Any, kind: Any) -> bool:
+  origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+  if origin is Literal:
+    return value in arguments
+  if origin is types.UnionType:
+    return any(_fits(value, argument) for argument in arguments)
+  if origin is tuple:
+    if not isinstance(value, tuple):
+      return False
+    if arguments[-1] is Ellipsis:
+      arguments = arguments[:1] * len(value)
+    return len(value) == len(arguments) and all(map(_fits, value, arguments))
+  if isinstance(value, bool):
+    return kind is bool
+  return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _words(kind: Any) -> str:
+  origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+  if origin is Literal:
+    return "one of " + ", ".join(map(repr, arguments))
+  if origin is types.UnionType:
+    return " or ".join(map(_words, arguments))
+  if origin is tuple:
+    many = arguments[-1] is Ellipsis
+    return f"a tuple of {'' if many else f'{len(arguments)} '}whole numbers"
+  return WORDS[kind]
+
+
+def _rules(c: Any) -> Iterator[tuple[bool, str]]:
+  """Pairs of a test that is true when something is wrong, and the words."""
+  for section, limits in LEAST.items():
+    for name, least in limits.items():
+      value = getattr(getattr(c, section), name)
+      text = f"{section}.{name} is {value}; set it to {least} or more."
+      yield not value >= least, text  # also true for NaN
+  (h, w), layers = c.data.size, c.model.num_layers
+  yield not c.data.train, f"data.train is empty; name a folder or {FACEWORLD}."
+  yield min(h, w) < 16, f"data.size is {h} x {w}; set both to 16 or more."
+  yield layers not in DEPTHS, f"model.num_layers is {layers}; use {DEPTHS}."
+  bad = len(c.model.channels) != 4 or min(c.model.channels, default=0) < 1
+  yield bad, f"model.channels is {c.model.channels}; give four, 1 or more each."
+  start, staged = c.progressive.start, c.model.encoder in STAGED_ENCODERS
+  terms = (c.loss.l2, c.loss.adversarial, c.loss.delta and start is not None)
+  yield not any(terms), "no term of the loss is on; set loss.l2 to 1."
+  early = start is not None and start < 1
+  yield early, f"progressive.start is {start}; set it to 1 or more, or None."
+  yield (
+    start is not None and not staged,
+    f"progressive.start is set, but {c.model.encoder} has no stages; use "
+    f"model.encoder {STAGED_ENCODERS[0]} or progressive.start None.",
+  )
