@@ -5,7 +5,6 @@ The file is what `torch.save` makes since PyTorch 1.6: a zip of stored members,
 aligned to 64 bytes. The same content gives the same bytes.
 """
 
-import os
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from encoder4editing_jax import files
 from encoder4editing_jax.converters.tensors import STORAGES
 
 ALIGNMENT = 64
@@ -32,24 +32,19 @@ def write(checkpoint: Mapping[str, Any], path: str | Path) -> None:
   Raises:
     TypeError: something that has no place in such a file; nothing is written.
   """
-  path = Path(path)
   pickler = _Pickler()
   code = pickler.pickle(checkpoint)
-  unfinished = path.with_name(f"{path.name}.part")
-  try:
-    with unfinished.open("wb") as file:
-      with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        _add(archive, file, "data.pkl", code)
-        _add(archive, file, "byteorder", b"little")
-        for key, array in enumerate(pickler.arrays):
-          flat = np.ascontiguousarray(array).reshape(-1)
-          _add(archive, file, f"data/{key}", flat.view(np.uint8).data)
-        _add(archive, file, "version", b"3\n")
-      file.flush()
-      os.fsync(file.fileno())
-    unfinished.replace(path)
-  finally:
-    unfinished.unlink(missing_ok=True)
+  with (
+    files.replacing(path) as unfinished,
+    unfinished.open("wb") as file,
+    zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+  ):
+    _add(archive, file, "data.pkl", code)
+    _add(archive, file, "byteorder", b"little")
+    for key, array in enumerate(pickler.arrays):
+      flat = np.ascontiguousarray(array).reshape(-1)
+      _add(archive, file, f"data/{key}", flat.view(np.uint8).data)
+    _add(archive, file, "version", b"3\n")
 
 
 def _add(

@@ -32,8 +32,6 @@ from encoder4editing_jax.models import encoders
 from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.models.stylegan2 import Generator
 
-POOLED = 7  # side of the map that the W+ encoder flattens
-
 _PYRAMIDS = ("Encoder4Editing", "GradualStyleEncoder")
 _BACKBONES = ("BackboneEncoder", "ProgressiveBackboneEncoder")
 _OFFICIAL = {
@@ -123,7 +121,7 @@ def encoder_table(encoder: encoders.Encoder) -> Table:
         linear(f"latlayer{i}", f"lateral{i}", CONV) if used else unused
       )
   if isinstance(encoder, encoders.WPlusEncoder):
-    layout = flattened(POOLED, POOLED)
+    layout = flattened(encoders.POOLED, encoders.POOLED)
     parts += [
       norm("output_layer_2.0", "norm"),
       linear("output_layer_2.3", "project", layout),

@@ -15,12 +15,7 @@ from encoder4editing_jax.converters.table import (
   Source,
   Table,
 )
-
-
-def leaves(module: nnx.Module) -> dict[str, nnx.Variable]:
-  """The variables of a module by path, e.g. `blocks.0.conv1.kernel`."""
-  flat = nnx.to_flat_state(nnx.state(module))
-  return {".".join(map(str, path)): leaf for path, leaf in flat}
+from encoder4editing_jax.weights import leaves
 
 
 def source_shapes(module: nnx.Module, table: Table) -> dict[str, Shape]:

@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
   verbs = {"train": train, "info": info, "doctor": doctor}
   if verb == "train":  # mends its own; whatever else happens is a traceback
-    return train(words[1:])
+    return train(words[1:], prog="e4e train")
   try:
     if verb not in verbs:
       what = f"unknown command {verb}" if verb else "a command is missing"
@@ -135,11 +135,12 @@ def doctor(argv: Sequence[str]) -> int:
   return 0 if found["self_test"]["ok"] else 1
 
 
-def train(argv: Sequence[str] | None = None) -> int:
+def train(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
   """`e4e train` and `train.py`: from flags to a training run.
 
   Args:
     argv: flags; those of the process if None.
+    prog: what the help calls the program.
 
   Returns:
     The exit status: 0, or 2 for what the user can mend.
@@ -147,7 +148,8 @@ def train(argv: Sequence[str] | None = None) -> int:
   from encoder4editing_jax.data.sources import DataError
 
   try:
-    config, workdir = parse_train(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    config, workdir = parse_train(words, prog)
     config.validate()
     from encoder4editing_jax.training import loop
 
@@ -158,7 +160,9 @@ def train(argv: Sequence[str] | None = None) -> int:
   return 0
 
 
-def parse_train(argv: Sequence[str]) -> tuple[Config, str]:
+def parse_train(
+  argv: Sequence[str], prog: str = "train.py"
+) -> tuple[Config, str]:
   """The config and the folder that a command line asks for.
 
   Raises:
@@ -178,14 +182,14 @@ def parse_train(argv: Sequence[str]) -> tuple[Config, str]:
       TrainArguments,
       args=["--help"],
       default=default,
-      prog="train.py",
+      prog=prog,
       use_underscores=True,
     )
   _check_flags(argv)
   for name, example in (("config", "configs/toy.py"), ("workdir", "runs/toy")):
     if not getattr(named, name):
       raise ConfigError(f"--{name} is missing; add --{name} {example}")
-  parsed = _parse(TrainArguments, argv, prog="train.py", default=default)
+  parsed = _parse(TrainArguments, argv, prog=prog, default=default)
   return parsed.settings, parsed.workdir
 
 

@@ -132,7 +132,7 @@ class Discriminator:
   """Number of its linear layers."""
 
   r1: float = 10.0
-  """Weight of the R1 gradient penalty on real styles."""
+  """Weight of the R1 gradient penalty on real styles; 0 leaves it out."""
 
   r1_every: int = 16
   """Steps between two penalty updates (lazy regularisation)."""

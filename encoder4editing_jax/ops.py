@@ -81,8 +81,11 @@ def upfirdn2d(
     pad: samples added before and after, on both axes; negative ones crop.
 
   Raises:
-    ValueError: the padded map is smaller than the filter.
+    ValueError: `up` or `down` is below 1, or the padded map is smaller than
+      the filter.
   """
+  if up < 1 or down < 1:
+    raise ValueError(f"up={up}, down={down}: pass 1 or more.")
   if jnp.ndim(kernel) == 1:
     taps = [kernel[k] for k in range(len(kernel))]
     taps = [jnp.asarray(tap, x.dtype) for tap in taps]
@@ -163,9 +166,12 @@ def modulated_conv2d(
     down: 2 halves the sides (FIR, then strided convolution).
 
   Raises:
-    ValueError: `up=2` with a kernel that is not 3x3.
+    ValueError: `up=2` with a kernel that is not 3x3, or `up` and `down` that
+      are not (1, 1), (2, 1) or (1, 2).
   """
   k, _, i, _ = kernel.shape
+  if (up, down) not in ((1, 1), (2, 1), (1, 2)):
+    raise ValueError(f"up={up}, down={down}: pass 1 or 2, and one of them 1.")
   if up == 2 and k != 3:
     raise ValueError(f"up=2 takes 3x3 kernels, not {k}x{k}; pass up=1.")
   kernel = kernel.astype(jnp.float32) / math.sqrt(k * k * i)

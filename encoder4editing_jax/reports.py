@@ -40,30 +40,51 @@ def machine() -> dict[str, Any]:
   """Versions, devices and the self-test.
 
   Returns:
-    `versions` by name, `backend`, `devices` and `self_test` (see there).
+    `versions` by name (None for what is not installed), `backend`, `devices`
+    and `self_test` (see there; with `error` alone if it could not run).
   """
-  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-  return {
-    "versions": {"python": platform.python_version()} | versions,
-    "backend": jax.default_backend(),
-    "devices": [str(device) for device in jax.devices()],
-    "self_test": self_test(),
+  found: dict[str, Any] = {
+    "versions": {"python": platform.python_version()}
+    | {name: _version(name) for name in PACKAGES},
+    "backend": None,
+    "devices": [],
   }
+  try:
+    found["backend"] = jax.default_backend()
+    found["devices"] = [str(device) for device in jax.devices()]
+    found["self_test"] = self_test()
+  except Exception as error:  # a broken machine is what this looks for
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    found["self_test"] = {"ok": False, "error": text}
+  return found
+
+
+def _version(package: str) -> str | None:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
 
 
 def machine_text(found: dict[str, Any]) -> str:
   """The result of `machine` for people."""
-  test = found["self_test"]
-  devices = ", ".join(found["devices"])
-  rows = found["versions"] | {
-    "devices": f"{devices} ({found['backend']})",
-    "self-test": (
-      f"{'ok' if test['ok'] else 'WRONG PICTURE'}: {test['psnr_db']} dB from "
-      f"the true picture, {test['first_s']} s with compilation, "
-      f"{test['again_ms']} ms without"
-    ),
+  devices = ", ".join(found["devices"]) or "none"
+  rows = {name: v or "not installed" for name, v in found["versions"].items()}
+  rows |= {
+    "devices": f"{devices} ({found['backend'] or 'no backend'})",
+    "self-test": _test_text(found["self_test"]),
   }
   return "\n".join(f"{name:17} {value}" for name, value in rows.items())
+
+
+def _test_text(test: dict[str, Any]) -> str:
+  if "error" in test:
+    return f"FAILED: {test['error']}"
+  return (
+    f"{'ok' if test['ok'] else 'WRONG PICTURE'}: {test['psnr_db']} dB from "
+    f"the true picture, {test['first_s']} s with compilation, "
+    f"{test['again_ms']} ms without"
+  )
 
 
 def self_test() -> dict[str, Any]:

@@ -23,7 +23,7 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from encoder4editing_jax import models
+from encoder4editing_jax import files, models
 
 FORMAT = 1
 _KEY = "encoder4editing_jax"
@@ -114,20 +114,21 @@ def _abstract(tree: Mapping[str, Any], shapes: Shapes) -> nnx.Module:
   return nnx.eval_shape(lambda: _build(tree, shapes, ""))
 
 
-def _leaves(module: nnx.Module) -> dict[str, nnx.Variable]:
+def leaves(module: nnx.Module) -> dict[str, nnx.Variable]:
+  """The variables of a network by path, e.g. `blocks.0.conv1.kernel`."""
   flat = nnx.to_flat_state(nnx.state(module))
   return {".".join(map(str, path)): leaf for path, leaf in flat}
 
 
 def _check(
-  path: Path, leaves: Mapping[str, nnx.Variable], shapes: Shapes
+  path: Path, wanted: Mapping[str, nnx.Variable], shapes: Shapes
 ) -> None:
   """The file and the module have the same leaves, of the same shapes."""
-  if lone := sorted(set(leaves) ^ set(shapes)):
-    which = "not in the file" if lone[0] in leaves else "not in the module"
+  if lone := sorted(set(wanted) ^ set(shapes)):
+    which = "not in the file" if lone[0] in wanted else "not in the module"
     more = f"; {len(lone)} leaves differ" if len(lone) > 1 else ""
     raise ValueError(f"{path}: leaf {lone[0]} is {which}{more}.")
-  for name, leaf in leaves.items():
+  for name, leaf in wanted.items():
     if tuple(leaf.shape) != shapes[name]:
       raise ValueError(
         f"{path}: leaf {name} has shape {shapes[name]}, the module takes "
@@ -153,9 +154,9 @@ def save(
   if dtype not in (None, "float16"):
     raise ValueError(f"dtype={dtype!r} is unknown; use 'float16' or None.")
   tree = architecture(module)
-  tensors = {k: np.asarray(v[...]) for k, v in _leaves(module).items()}
+  tensors = {k: np.asarray(v[...]) for k, v in leaves(module).items()}
   shapes = {name: value.shape for name, value in tensors.items()}
-  _check(path, _leaves(_abstract(tree, shapes)), shapes)
+  _check(path, leaves(_abstract(tree, shapes)), shapes)
   header: dict[str, Any] = {"format": FORMAT, "architecture": tree}
   if dtype is not None:
     header["dtype"] = dtype
@@ -176,15 +177,9 @@ def _narrow(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
 
 
 def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict) -> None:
-  tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   tensors = {k: np.asarray(v, order="C") for k, v in tensors.items()}
-  try:
-    safetensors.numpy.save_file(tensors, tmp, metadata)
-    with tmp.open("rb") as file:
-      os.fsync(file.fileno())
-    tmp.replace(path)
-  finally:
-    tmp.unlink(missing_ok=True)
+  with files.replacing(path) as unfinished:
+    safetensors.numpy.save_file(tensors, unfinished, metadata)
 
 
 def _open(path: Path) -> tuple[Any, dict[str, Any], Shapes]:
@@ -228,9 +223,9 @@ def _rebuild(
 ) -> nnx.Module:
   try:
     module = _abstract(header["architecture"], shapes)
-  except (KeyError, TypeError, ValueError) as error:
+  except Exception as error:  # whatever a damaged header makes constructors do
     raise ValueError(f"{path}: architecture: {error}") from error
-  _check(path, _leaves(module), shapes)
+  _check(path, leaves(module), shapes)
   return module
 
 
@@ -282,7 +277,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
   module = _rebuild(path, header, shapes)
   parameters = sum(
     math.prod(leaf.shape)
-    for leaf in _leaves(module).values()
+    for leaf in leaves(module).values()
     if isinstance(leaf, nnx.Param)
   )
   return {

@@ -14,7 +14,7 @@ PACKAGE = "encoder4editing_jax"
 # A unit (a file or a folder) imports only from units on lower floors, or from
 # units to its left on its own floor.
 FLOORS = (
-  ("config_rules", "config", "ops"),
+  ("files", "config_rules", "config", "ops"),
   ("models", "weights"),
   ("losses", "editing", "metrics", "align", "data", "faceworld"),
   ("training",),

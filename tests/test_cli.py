@@ -80,6 +80,19 @@ def test_info_says_what_a_file_holds(path, capsys):
   assert found["architecture"]["size"] == generator.size
 
 
+def test_doctor_says_what_is_broken(monkeypatch, capsys):
+  def broken():
+    raise RuntimeError("no such\ndevice")
+
+  world = types.SimpleNamespace(load_generator=broken)
+  monkeypatch.setattr(e4e, "faceworld", world, raising=False)
+  assert cli.main(["doctor"]) == 1
+  assert "FAILED: RuntimeError: no such device" in capsys.readouterr().out
+  assert cli.main(["doctor", "--json"]) == 1
+  found = json.loads(capsys.readouterr().out)
+  assert found["self_test"]["ok"] is False
+
+
 @pytest.mark.parametrize(("error", "status"), [(0.0, 0), (1.0, 1)])
 def test_doctor_tells_a_right_picture_from_a_wrong(
   error, status, monkeypatch, capsys

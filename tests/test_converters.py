@@ -10,7 +10,7 @@ from flax import nnx
 from random_weights import randomised
 
 import encoder4editing_jax as e4e
-from encoder4editing_jax import converters
+from encoder4editing_jax import converters, weights
 from encoder4editing_jax.converters import (
   discriminators,
   features,
@@ -85,7 +85,7 @@ def e4e_state():
 
 
 def assert_equal_leaves(a, b, skip=()):
-  a, b = transfer.leaves(a), transfer.leaves(b)
+  a, b = weights.leaves(a), weights.leaves(b)
   assert set(a) == set(b)
   for name in set(a) - set(skip):
     np.testing.assert_array_equal(a[name][...], b[name][...], name)

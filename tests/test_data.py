@@ -124,6 +124,12 @@ def test_folder_is_listed_recursively_and_sorted(folder):
   assert all(isinstance(source[i], bytes) for i in range(12))
 
 
+def test_links_in_circles_end(folder):
+  before = sources.FolderSource(folder).paths
+  (folder / "again").symlink_to(folder, target_is_directory=True)
+  assert sources.FolderSource(folder).paths == before
+
+
 def test_missing_and_empty_folders_say_what_to_do(tmp_path):
   with pytest.raises(sources.DataError, match=r"nowhere does not exist"):
     sources.FolderSource(tmp_path / "nowhere")

@@ -125,8 +125,10 @@ def test_wide_pictures_are_cut_from_the_middle_of_square_ones():
 
 
 def test_what_does_not_fit_is_named():
-  with pytest.raises(ValueError, match="use 1, or a ReStyle encoder"):
+  with pytest.raises(ValueError, match="pass 1, or use a ReStyle encoder"):
     inverter().invert(normal(1, 32, 32, 3), iterations=2)
+  with pytest.raises(ValueError, match="iterations is 0; pass 1 or more"):
+    inverter(restyle=True).invert(normal(1, 32, 32, 3), iterations=0)
   with pytest.raises(ValueError, match="build the encoder with n_styles=4"):
     nnx.eval_shape(lambda: Inverter(encoder(n_styles=6), small_generator()))
 

@@ -138,9 +138,14 @@ def spread(source: Source, n: int) -> Source:
 
 
 def _walk(folder: Path) -> list[Path]:
-  found = []
+  found, seen = [], set()
   for root, folders, files in os.walk(folder, followlinks=True):
-    folders[:] = [name for name in folders if not name.startswith(".")]
+    here = os.path.realpath(root)
+    if here in seen:  # a link to a folder above, or to another one inside
+      folders.clear()
+      continue
+    seen.add(here)
+    folders[:] = sorted(name for name in folders if not name.startswith("."))
     for name in files:
       end = os.path.splitext(name)[1].lower()
       if end in images.EXTENSIONS and not name.startswith("."):

@@ -24,6 +24,7 @@ import optax.contrib
 from flax import nnx
 from jaxtyping import Array, Float
 
+from encoder4editing_jax import files
 from encoder4editing_jax.faceworld import directions, measuring
 from encoder4editing_jax.faceworld.renderer import (
   ATTRIBUTES,
@@ -212,10 +213,9 @@ def _stage(
 
 
 def _store(path: Path, step: int, fit: Fit) -> None:
-  temporary = path.with_name(path.name + ".part")
-  with temporary.open("wb") as file:
-    np.savez(file, *[np.asarray(leaf) for leaf in jax.tree.leaves(fit)], step)
-  temporary.replace(path)
+  leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(fit)]
+  with files.replacing(path) as unfinished, unfinished.open("wb") as file:
+    np.savez(file, *leaves, step)
 
 
 def _restore(path: Path, like: Fit) -> tuple[int, Fit]:

@@ -120,7 +120,7 @@ class Inverter(nnx.Module):
   ) -> Float[Array, "b n d"]:
     """Codes of images in [-1, 1], of the encoder's input size, in one pass."""
     if self.restyle:
-      return self.refine(images, self._start(images), stage=stage).w_plus
+      return self._refined_codes(images, self._start(images), stage)
     return self.encoder(images, stage=stage) + self.w_avg[...][None]
 
   def decode(
@@ -170,10 +170,16 @@ class Inverter(nnx.Module):
     stage: int | Array | None = None,
   ) -> Inversion:
     """One ReStyle step from a current inversion; its images at full size."""
+    w_plus = self._refined_codes(images, current, stage)
+    return Inversion(self.decode(w_plus, noise, key), w_plus)
+
+  def _refined_codes(
+    self, images: Array, current: Inversion, stage: int | Array | None
+  ) -> Array:
+    """The codes of a ReStyle step (equation 1), without their images."""
     fed_back = crop_and_pool(current.images, images.shape[1:3])
     pair = jnp.concatenate([images, fed_back], -1)
-    w_plus = self.encoder(pair, stage=stage) + current.w_plus
-    return Inversion(self.decode(w_plus, noise, key), w_plus)
+    return self.encoder(pair, stage=stage) + current.w_plus
 
   def invert(
     self,
@@ -201,10 +207,12 @@ class Inverter(nnx.Module):
     Raises:
       ValueError: several iterations with an encoder that cannot refine.
     """
-    if iterations < 1 or (iterations > 1 and not self.restyle):
+    if iterations < 1:
+      raise ValueError(f"iterations is {iterations}; pass 1 or more.")
+    if iterations > 1 and not self.restyle:
       raise ValueError(
-        f"iterations={iterations}: this encoder inverts in one pass; use 1, or "
-        "a ReStyle encoder (and at least 1)."
+        f"iterations is {iterations}, but this encoder inverts in one pass; "
+        "pass 1, or use a ReStyle encoder."
       )
     if not self.restyle:
       w_plus = self.encode(images)

@@ -20,7 +20,7 @@ from encoder4editing_jax import ops
 from encoder4editing_jax.models.heads import StyleHeads, halvings
 from encoder4editing_jax.models.irse import Backbone
 from encoder4editing_jax.models.layers import conv
-from encoder4editing_jax.models.stages import CHANNELS
+from encoder4editing_jax.models.stages import CHANNELS, require_channels
 
 FIRST_MIDDLE = 3
 FIRST_FINE = 7
@@ -107,6 +107,7 @@ class Encoder(nnx.Module):
     """
     if isinstance(stage, int) and stage < 0:
       raise ValueError(f"stage is {stage}; pass 0 or more, or None for all.")
+    require_channels(image, self.input_channels)
     if self.checks_size:
       self._check_size(*image.shape[1:3])
     return self._codes(image, stage)

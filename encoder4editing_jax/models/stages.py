@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -62,7 +63,17 @@ class Stages(nnx.Module):
 
 
 def require_channels(image: Float[Array, "b h w c"], channels: int) -> None:
-  """Refuses images that do not have the given number of channels."""
+  """Refuses what is not a batch of float images of that many channels."""
+  if image.ndim != 4:
+    raise ValueError(
+      f"images of shape {image.shape} are no batch; pass [b h w {channels}] "
+      "(one image: image[None])."
+    )
+  if not jnp.issubdtype(image.dtype, jnp.floating):
+    raise ValueError(
+      f"images are {image.dtype}; pass floats in [-1, 1] (bytes: x / 127.5 - "
+      "1)."
+    )
   if image.shape[-1] != channels:
     raise ValueError(
       f"images of shape {image.shape} do not have {channels} channels; pass "

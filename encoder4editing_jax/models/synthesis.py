@@ -207,6 +207,11 @@ class Synthesis(nnx.Module):
     Raises:
       ValueError: a wrong number of styles, or noise that does not fit.
     """
+    if w_plus.ndim != 3:
+      raise ValueError(
+        f"w_plus has shape {w_plus.shape}; pass [b n d] (w of shape [b d]: "
+        "generator.to_w_plus([w]))."
+      )
     if w_plus.shape[1] != self.n_styles:
       raise ValueError(
         f"w_plus has {w_plus.shape[1]} styles, this generator takes "

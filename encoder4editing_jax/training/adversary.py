@@ -58,7 +58,8 @@ def make_discriminator_update(config: Config, networks: Networks) -> Callable:
     fake_pool, fake = _exchange(state.fake_pool, fake, fake_key)
     learned = state.discriminator, state.discriminator_optimizer
     learned, metrics = descend(*learned, real, fake)
-    learned, penalty = penalize(*learned, real, state.step)
+    if config.discriminator.r1:
+      learned, metrics["r1"] = penalize(*learned, real, state.step)
     discriminator, optimizer_state = learned
     return dataclasses.replace(
       state,
@@ -66,7 +67,7 @@ def make_discriminator_update(config: Config, networks: Networks) -> Callable:
       discriminator_optimizer=optimizer_state,
       real_pool=real_pool,
       fake_pool=fake_pool,
-    ), metrics | {"r1": penalty}
+    ), metrics
 
   return update
 

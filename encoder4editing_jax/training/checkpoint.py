@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from encoder4editing_jax.config import Config, ConfigError
-from encoder4editing_jax.training.logging import replace_text
+from encoder4editing_jax.files import replace_text
 from encoder4editing_jax.training.state import TrainState
 
 FORMAT = 1

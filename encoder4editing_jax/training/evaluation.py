@@ -13,8 +13,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from encoder4editing_jax import editing, ops
+from encoder4editing_jax import editing
 from encoder4editing_jax.config import FACEWORLD, Config
+from encoder4editing_jax.models.inverter import crop_and_pool
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 from encoder4editing_jax.training.step import stage_at, to_float
 
@@ -139,6 +140,6 @@ def _make_decode(config: Config, networks: Networks) -> Callable:
   def decode(frozen: Frozen, w_plus: Array) -> Array:
     generator = nnx.merge(graph, frozen.generator)
     images = generator.synthesis(w_plus, noise="stored")
-    return ops.adaptive_avg_pool(images, config.data.size)
+    return crop_and_pool(images, config.data.size)
 
   return decode

@@ -9,9 +9,10 @@ import numpy as np
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.data import pipeline, sources
+from encoder4editing_jax.files import replace_text
 from encoder4editing_jax.training import pictures
 from encoder4editing_jax.training.evaluation import Evaluator, mean_image
-from encoder4editing_jax.training.logging import replace_text
+from encoder4editing_jax.training.logging import spelled
 from encoder4editing_jax.training.preparation import Plan
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 
@@ -72,7 +73,8 @@ def summary(results: dict[str, Any]) -> str:
 
 def write_results(results: dict[str, Any], workdir: Path) -> None:
   """Writes eval.json and says what the run was worth."""
-  replace_text(workdir / "eval.json", json.dumps(results, indent=2) + "\n")
+  text = json.dumps(spelled(results), indent=2)
+  replace_text(workdir / "eval.json", text + "\n")
   print(summary(results))
   files = ["inverter.safetensors", "eval.json"]
   if (workdir / "inversions.png").exists():

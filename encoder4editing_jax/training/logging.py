@@ -3,14 +3,18 @@
 Only the first process writes.
 """
 
+import contextlib
 import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from encoder4editing_jax.files import replace_text
 
 
 class Logger:
@@ -84,10 +88,8 @@ class Logger:
     values = {f"{group}/{name}": value for name, value in values.items()}
     for name, value in values.items():
       self._board.add_scalar(name, value, step)
-    # JSON has no NaN or infinity.
-    kept = {k: v if math.isfinite(v) else str(v) for k, v in values.items()}
     with self._path.open("a") as file:
-      file.write(json.dumps({"step": step} | kept) + "\n")
+      file.write(json.dumps({"step": step} | spelled(values)) + "\n")
 
   def say(self, text: str) -> None:
     """Prints a line without breaking the progress bar."""
@@ -95,6 +97,14 @@ class Logger:
       self._bar.write(text)
     elif self.active:
       print(text, flush=True)
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """What happens inside does not count in the rate of images per second."""
+    began = time.perf_counter()
+    yield
+    since, then = self._rate_from
+    self._rate_from = (since, then + time.perf_counter() - began)
 
   def close(self) -> None:
     """Closes the files and the bar."""
@@ -111,6 +121,14 @@ class Logger:
     return (step - since) * self.batch_size / max(now - then, 1e-9)
 
 
+def spelled(values: dict[str, Any]) -> dict[str, Any]:
+  """Values fit for JSON, which has no NaN or infinity: they become texts."""
+  return {
+    name: str(v) if isinstance(v, float) and not math.isfinite(v) else v
+    for name, v in values.items()
+  }
+
+
 def _drop_from(path: Path, step: int) -> None:
   """Removes the entries after `step`, and a last line that was cut off."""
   if not path.exists():
@@ -123,10 +141,3 @@ def _drop_from(path: Path, step: int) -> None:
     except (ValueError, KeyError):
       continue
   replace_text(path, "".join(kept))
-
-
-def replace_text(path: Path, text: str) -> None:
-  """Writes a file, which at any time has its old content or the new."""
-  unfinished = path.with_name(path.name + ".part")
-  unfinished.write_text(text)
-  unfinished.replace(path)

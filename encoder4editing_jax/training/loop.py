@@ -38,7 +38,13 @@ from encoder4editing_jax.training.step import make_train_step, stage_at
 
 # A resumed run may not change these: its arrays or its data would not fit.
 FIXED = ("model.", "discriminator.", "data.", "run.seed", "run.batch_size")
-FREE = ("data.workers", "discriminator.lr", "discriminator.r1")
+FREE = (
+  "data.max_megapixels",
+  "data.on_unreadable",
+  "data.workers",
+  "discriminator.lr",
+  "discriminator.r1",
+)
 
 
 def run(config: Config, workdir: str | Path) -> dict[str, Any]:
@@ -121,7 +127,8 @@ def _train(
       if step % settings.eval_every == 0 and not last:
         logger.step(*pending)
         pending = None
-        results, _ = judge(state)
+        with logger.paused():
+          results, _ = judge(state)
         logger.write(step, results, "eval")
         logger.say(f"step {step} {summary(results)}")
     if pending:

@@ -4,6 +4,8 @@ import optax
 
 from encoder4editing_jax.config import Config
 
+MAKERS = {"adam": optax.adam, "sgd": optax.sgd}
+
 
 def learning_rate(config: Config) -> optax.Schedule:
   """Learning rate of the encoder as a function of the step."""
@@ -22,13 +24,11 @@ def learning_rate(config: Config) -> optax.Schedule:
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
   """The encoder's optimizer."""
-  makers = {"adam": optax.adam, "sgd": optax.sgd}
-  return makers[config.optim.name](learning_rate(config))
+  return MAKERS[config.optim.name](learning_rate(config))
 
 
 def make_discriminator_optimizer(
   config: Config,
 ) -> optax.GradientTransformation:
   """The latent discriminator's optimizer: Adam, or SGD beside an SGD."""
-  makers = {"adam": optax.adam, "sgd": optax.sgd}
-  return makers[config.optim.name](config.discriminator.lr)
+  return MAKERS[config.optim.name](config.discriminator.lr)

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from encoder4editing_jax import files
+
 MARGIN = 4
 
 
@@ -48,7 +50,5 @@ def save_grid(
     for row, image in enumerate(to_bytes(images)):
       tile = Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC)
       sheet.paste(tile, (left, top + (h + MARGIN) * row))
-  path = Path(path)
-  unfinished = path.with_name(f"unfinished-{path.name}")
-  sheet.save(unfinished)
-  unfinished.replace(path)
+  with files.replacing(path) as unfinished:
+    sheet.save(unfinished)

@@ -90,11 +90,11 @@ def check_sizes(config: Config, generator: Generator) -> None:
   """Raises ConfigError unless encoder, images and generator fit together."""
   name = config.model.generator
   (h, w), (rows, columns) = config.data.size, generator.image_shape
-  if h * columns != w * rows or h > rows:
+  if h > rows or w > columns:
     raise ConfigError(
       f"data.size is {h} x {w}, but the generator {name} draws {rows} x "
-      f"{columns}; set data.size to {rows} {columns} or to a smaller size of "
-      "that shape."
+      f"{columns}; set data.size to {rows} {columns} or less (of another "
+      "shape, they are compared with the middle of what is drawn)."
     )
   wanted = config.model.n_styles
   if wanted is not None and wanted != generator.n_styles:

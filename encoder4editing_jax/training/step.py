@@ -19,8 +19,9 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
-from encoder4editing_jax import losses, ops
+from encoder4editing_jax import losses
 from encoder4editing_jax.config import Config
+from encoder4editing_jax.models.inverter import crop_and_pool
 from encoder4editing_jax.training import optim
 from encoder4editing_jax.training.adversary import make_discriminator_update
 from encoder4editing_jax.training.keys import Keys, keys_of
@@ -102,7 +103,7 @@ def make_train_step(
     )
     metrics |= terms | {"loss": loss}
     metrics = jax.lax.pmean(metrics, AXIS)
-    metrics["gradient_norm"] = optax.global_norm(gradient)
+    metrics["gradient_norm"] = optax.tree.norm(gradient)
     return dataclasses.replace(
       state,
       step=state.step + 1,
@@ -157,7 +158,7 @@ def make_encoder_loss(config: Config, networks: Networks) -> Callable:
       terms["delta"] = losses.delta(w_plus, active)
     generator = nnx.merge(generator_graph, frozen.generator)
     output = generator.synthesis(w_plus, noise="random", key=keys.noise)
-    output = ops.adaptive_avg_pool(output, images.shape[1:3])
+    output = crop_and_pool(output, images.shape[1:3])
     terms |= reconstruction_terms(config, frozen, output, images)
     return losses.weighted_sum(terms, weights), terms
 

@@ -1,0 +1,31 @@
+"""Files that at any time have their old content or their new, never a part."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+  """Gives a name beside `path` to write to; takes its place at the end.
+
+  What was written is on the disk before it takes the place. If the block
+  raises, `path` stays as it was, and nothing lies beside it.
+  """
+  path = Path(path)
+  # The suffix stays: Pillow and NumPy go by it.
+  unfinished = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+  try:
+    yield unfinished
+    with unfinished.open("rb") as file:
+      os.fsync(file.fileno())
+    unfinished.replace(path)
+  finally:
+    unfinished.unlink(missing_ok=True)
+
+
+def replace_text(path: str | os.PathLike[str], text: str) -> None:
+  """Writes a text file, see `replacing`."""
+  with replacing(path) as unfinished:
+    unfinished.write_text(text)
