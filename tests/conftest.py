@@ -4,9 +4,12 @@ import os
 
 # Before jax is imported: eight devices on one CPU, patient on a busy one, and
 # code that is compiled quickly, since most of it runs once.
-FLAGS = (
+QUICK = (
   "--xla_backend_optimization_level=0",
   "--xla_llvm_disable_expensive_passes=true",
+)
+FLAGS = (
+  *QUICK,
   "--xla_force_host_platform_device_count=8",
   "--xla_cpu_collective_call_warn_stuck_timeout_seconds=120",
   "--xla_cpu_collective_call_terminate_timeout_seconds=600",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,6 @@ from encoder4editing_jax.config import Config, ConfigError, Run
 from encoder4editing_jax.training import pool
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
 from encoder4editing_jax.training.state import TrainState
-
-pytestmark = pytest.mark.slow
 
 CONFIG = Config(run=Run(steps=7, batch_size=4))
 
@@ -81,6 +80,44 @@ def test_the_config_is_inside_and_beside(tmp_path):
 
 def test_another_architecture_is_refused(tmp_path):
   checkpoints = saved(tmp_path, state(width=5))
-  with pytest.raises(ConfigError, match="does not fit this config"):
+  told = r"does not fit .* \(discriminator/layers/0/bias: \[5\] there, \[6\]"
+  with pytest.raises(ConfigError, match=told):
     checkpoints.restore(state(width=6))
+  with pytest.raises(ConfigError, match=r"fake_pool/codes: \[2, 2\] there"):
+    checkpoints.restore(state(pool_size=4))
+  checkpoints.close()
+
+
+def test_another_type_of_number_is_refused(tmp_path):
+  checkpoints = saved(tmp_path, state())
+  half = {"norm": {"mean": jnp.zeros(5, jnp.bfloat16)}}
+  with pytest.raises(ConfigError, match="statistics/norm/mean"):
+    checkpoints.restore(dataclasses.replace(state(), statistics=half))
+  checkpoints.close()
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+  noise = np.random.default_rng(0).standard_normal(100)  # does not compress
+  noise = jnp.asarray(noise, jnp.float32)
+  noisy = dataclasses.replace(state(3), statistics={"mean": noise})
+  saved(tmp_path, state(2), noisy).close()
+  needle, flipped = np.asarray(noise).tobytes()[40:60], 0
+  for path in (tmp_path / "checkpoints" / "3" / "statistics").rglob("*"):
+    data = bytearray(path.read_bytes()) if path.is_file() else b""
+    if (at := data.find(needle)) >= 0:
+      data[at] ^= 1
+      path.write_bytes(data)
+      flipped += 1
+  assert flipped
+  checkpoints = Checkpoints(tmp_path)
+  with pytest.raises(ConfigError, match=r"3 is damaged .* from step 2"):
+    checkpoints.restore(noisy)
+  checkpoints.close()
+
+
+def test_a_missing_file_is_told(tmp_path):
+  checkpoints = saved(tmp_path, state())
+  shutil.rmtree(tmp_path / "checkpoints" / "3" / "statistics")
+  with pytest.raises(ConfigError, match=r"3 is damaged .* from the start"):
+    checkpoints.restore(state())
   checkpoints.close()

@@ -3,10 +3,12 @@
 One item per module, each a flat dictionary from paths ("body/blocks/0/...")
 to arrays without device axes, plus a JSON item with the config and versions:
 `encoder` alone opens without knowledge of the rest. Saving is asynchronous;
-what is saved is the state at the time of the call.
+what is saved is the state at the time of the call. The JSON item also holds a
+digest of every array, checked on restoring: Orbax loads flipped bits silently.
 """
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,11 @@ from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.files import replace_text
 from encoder4editing_jax.training.state import TrainState
 
-FORMAT = 1
+FORMAT = 2
 FOLDER = "checkpoints"
+
+Records = dict[str, list[Any]]
+"""Shape, dtype and digest of arrays, by "ITEM/PATH", as JSON keeps them."""
 
 
 class Checkpoints:
@@ -51,45 +56,84 @@ class Checkpoints:
     if step in self._manager.all_steps():
       return
     args = self._ocp.args
-    items = {
-      name: args.StandardSave(arrays) for name, arrays in _pack(state).items()
-    }
-    meta = args.JsonSave(_meta(step, config))
-    self._manager.save(step, args=args.Composite(meta=meta, **items))
+    packed = _pack(state)
+    items = {name: args.StandardSave(arrays) for name, arrays in packed.items()}
+    meta = _meta(step, config) | {"arrays": _records(packed)}
+    self._manager.save(
+      step, args=args.Composite(meta=args.JsonSave(meta), **items)
+    )
 
   def restore(self, template: TrainState) -> TrainState:
-    """The newest state, with the arrays' shapes checked against `template`.
+    """The newest state, with its arrays checked against `template`.
 
     Raises:
-      ConfigError: the checkpoint was made with another architecture.
+      ConfigError: the checkpoint was made with another architecture, or it is
+        damaged; says what to do.
     """
-    step = self.latest_step()
-    args = self._ocp.args
     wanted = _pack(template)
+    stored = self._meta()["arrays"]
+    self._refuse_misfit(_records(wanted), stored)
+    args = self._ocp.args
     items = {
       name: args.StandardRestore(arrays) for name, arrays in wanted.items()
     }
     try:
-      restored = self._manager.restore(step, args=args.Composite(**items))
-      return _unpack(template, {name: restored[name] for name in wanted})
-    except (ValueError, KeyError) as error:
-      raise ConfigError(
-        f"checkpoint {step} in {self._manager.directory} does not fit this "
-        f"config ({_first_line(error)}); use the config it was made with, or "
-        "another --workdir."
-      ) from error
+      restored = self._manager.restore(
+        self.latest_step(), args=args.Composite(**items)
+      )
+    except Exception as error:  # Orbax and its parts raise nearly anything
+      raise self._damaged(_first_line(error)) from error
+    restored = {name: restored[name] for name in wanted}
+    if lost := _first_difference(_records(restored), stored):
+      raise self._damaged(f"{lost} is not what was saved")
+    return _unpack(template, restored)
 
   def config(self) -> Config:
-    """The config that the newest checkpoint was made with."""
-    args = self._ocp.args
-    restored = self._manager.restore(
-      self.latest_step(), args=args.Composite(meta=args.JsonRestore())
-    )
-    return Config.from_dict(restored["meta"]["config"])
+    """The config that the newest checkpoint was made with.
 
-  def wait(self) -> None:
-    """Returns when everything is on disk."""
-    self._manager.wait_until_finished()
+    Raises:
+      ConfigError: the checkpoint is damaged, or of another version.
+    """
+    return Config.from_dict(self._meta()["config"])
+
+  def _meta(self) -> dict[str, Any]:
+    args = self._ocp.args
+    try:
+      meta = self._manager.restore(
+        self.latest_step(), args=args.Composite(meta=args.JsonRestore())
+      )["meta"]
+      version = meta["format"]
+    except Exception as error:
+      raise self._damaged(_first_line(error)) from error
+    if version != FORMAT:
+      raise ConfigError(
+        f"checkpoint {self.latest_step()} in {self._manager.directory} has "
+        f"format {version}, this version reads {FORMAT}; continue with the "
+        "version that made it, or use another --workdir."
+      )
+    return meta
+
+  def _refuse_misfit(self, wanted: Records, stored: Records) -> None:
+    shapes = [
+      {name: record[:2] for name, record in records.items()}
+      for records in (wanted, stored)
+    ]
+    if name := _first_difference(*shapes):
+      ours, theirs = (f.get(name, ["nothing"])[0] for f in shapes)
+      raise ConfigError(
+        f"checkpoint {self.latest_step()} in {self._manager.directory} does "
+        f"not fit this config ({name}: {theirs} there, {ours} here); use the "
+        "config it was made with, or another --workdir."
+      )
+
+  def _damaged(self, reason: str) -> ConfigError:
+    folder = self._manager.directory / str(self.latest_step())
+    others = sorted(set(self._manager.all_steps()) - {self.latest_step()})
+    instead = f"step {others[-1]}" if others else "the start"
+    return ConfigError(
+      f"checkpoint {folder} is damaged ({reason}); remove that folder to "
+      f"continue from {instead}."
+    )
 
   def close(self) -> None:
     """Finishes writing and lets go of the folder."""
@@ -162,13 +206,28 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
 
 
 def _filled(template: Any, arrays: dict[str, np.ndarray]) -> Any:
-  def fill(path: Any, leaf: Any) -> Any:
-    name = _path(path)
-    if name not in arrays and np.size(leaf):
-      raise KeyError(f"{name} is missing")
-    return arrays.get(name, leaf)
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: arrays.get(_path(path), leaf), template
+  )
 
-  return jax.tree_util.tree_map_with_path(fill, template)
+
+def _records(items: dict[str, dict[str, np.ndarray]]) -> Records:
+  return {
+    f"{item}/{name}": [list(x.shape), str(x.dtype), _digest(x)]
+    for item, arrays in items.items()
+    for name, x in arrays.items()
+  }
+
+
+def _digest(x: np.ndarray) -> str:
+  data = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+  return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _first_difference(one: Records, other: Records) -> str | None:
+  """The first name, in order, under which the two differ."""
+  names = sorted({*one, *other})
+  return next((n for n in names if one.get(n) != other.get(n)), None)
 
 
 def _path(path: Any) -> str:
