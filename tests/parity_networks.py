@@ -119,7 +119,7 @@ def generator_1024():
   yield from _generator(1024, 1, 8)
 
 
-@case("generator_32", "grad/", network="generator")
+@case("generator_32", "grad/", network="generator", slow=True)
 def gradients():
   """Of the sum of image * g, by official tensors and by w_plus."""
   net = make_generator(32)

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from flax import nnx
 from PIL import Image
 from random_weights import randomised
@@ -17,6 +18,7 @@ def block(marker):
   return found[0]
 
 
+@pytest.mark.slow
 def test_the_example_writes_its_picture(tmp_path, monkeypatch):
   generator = e4e.faceworld.load_generator()
   encoder = randomised(

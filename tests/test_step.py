@@ -109,7 +109,6 @@ def on_one(step, networks):
   return train(parallel.pmap_step(step, device), networks, device)
 
 
-@pytest.mark.slow
 def test_eight_devices_do_what_one_does(step, networks, on_one):
   devices = jax.local_devices()
   assert len(devices) == 8
@@ -128,7 +127,6 @@ def test_shard_map_does_what_pmap_does(step, networks, on_one):
   assert_same(on_one, train(mapped, networks, devices))
 
 
-@pytest.mark.slow
 def test_everything_moves(networks, on_one):
   state, seen = on_one
   before = arrays(states.create_state(CONFIG, networks))
@@ -147,14 +145,12 @@ def test_everything_moves(networks, on_one):
   assert [m["stage"] for m in seen] == [0, 1, 2]
 
 
-@pytest.mark.slow
 def test_r1_acts_every_other_step(on_one):
   penalties = [m["r1"] for m in on_one[1]]
   assert penalties[0] > 0 and penalties[2] > 0
   assert penalties[1] == 0
 
 
-@pytest.mark.slow
 def test_the_total_is_the_weighted_sum(on_one):
   for metrics in on_one[1]:
     total = sum(

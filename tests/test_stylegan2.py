@@ -58,7 +58,15 @@ def test_non_square_constant_makes_non_square_images():
     lambda: Generator(8, constant_shape=(4, 6), **SMALL, rngs=nnx.Rngs(0))
   )
   assert wide.image_shape == (8, 12)
-  assert wide.synthesis(codes(1, 4, 6)).shape == (1, 8, 12, 3)
+  shapes = nnx.eval_shape(lambda g, w: g.synthesis(w), wide, codes(1, 4, 6))
+  assert shapes.shape == (1, 8, 12, 3)
+
+
+@functools.partial(nnx.jit, static_argnames="noise")
+def paint(g, w_plus, noise="stored", maps=None, key=None):
+  """The picture and the last maps, compiled."""
+  chosen = noise if maps is None else maps
+  return g.synthesis(w_plus, chosen, key, return_features=True)
 
 
 def test_first_styles_reach_everything_and_the_last_only_the_last_rgb():
@@ -66,7 +74,7 @@ def test_first_styles_reach_everything_and_the_last_only_the_last_rgb():
   features = []
   for changed in (None, 5, 4):
     w = w_plus if changed is None else w_plus.at[:, changed].add(1.0)
-    image, maps = generator().synthesis(w, return_features=True)
+    image, maps = paint(generator(), w)
     features.append((np.asarray(image), np.asarray(maps)))
   (image, maps), (image_5, maps_5), (_, maps_4) = features
   np.testing.assert_array_equal(maps, maps_5)  # style 5 drives ToRGB alone
@@ -76,20 +84,18 @@ def test_first_styles_reach_everything_and_the_last_only_the_last_rgb():
 
 def test_noise_stored_none_random_and_given():
   g, w_plus = generator(), codes(2, 6, 6)
-  stored = g.synthesis(w_plus)
+  stored, none = paint(g, w_plus)[0], paint(g, w_plus, "none")[0]
   maps = [layer.noise[...] for layer in g.synthesis._layers()]
-  np.testing.assert_allclose(stored, g.synthesis(w_plus, maps), atol=1e-6)
+  np.testing.assert_allclose(stored, paint(g, w_plus, maps=maps)[0], atol=1e-5)
   zeros = [jnp.zeros_like(m) for m in maps]
-  np.testing.assert_allclose(
-    g.synthesis(w_plus, "none"), g.synthesis(w_plus, zeros), atol=1e-6
-  )
-  assert np.abs(stored - g.synthesis(w_plus, "none")).max() > 1e-3
+  np.testing.assert_allclose(none, paint(g, w_plus, maps=zeros)[0], atol=1e-5)
+  assert np.abs(stored - none).max() > 1e-3
   key = jax.random.key(1)
-  drawn = g.synthesis(w_plus, "random", key=key)
-  np.testing.assert_array_equal(drawn, g.synthesis(w_plus, "random", key=key))
+  drawn = paint(g, w_plus, "random", key=key)[0]
+  again = paint(g, w_plus, "random", key=key)[0]
+  np.testing.assert_array_equal(drawn, again)
   # one key per example: an example's noise does not depend on its batch
-  keys = jax.random.split(key, 2)
-  last = g.synthesis(w_plus[1:], "random", key=keys[1:])
+  last = paint(g, w_plus[1:], "random", key=jax.random.split(key, 2)[1:])[0]
   np.testing.assert_allclose(drawn[1:], last, atol=2e-5)
 
 
