@@ -92,11 +92,11 @@ class Loss:
   """Mean squared error of the reconstruction, images in [-1, 1]."""
 
   delta: float = 2e-4
-  """Norms of the styles' offsets from the first style (e4e, eq. 3); acts
+  """Norms of the styles' offsets from the first style (e4e: L_d-reg); acts
   with progressive training only."""
 
   adversarial: float = 0.1
-  """Pull of the latent discriminator towards W (e4e, eq. 4); 0 trains
+  """Pull of the latent discriminator towards W (e4e: L_adv); 0 trains
   without a discriminator."""
 
 

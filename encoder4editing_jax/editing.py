@@ -1,4 +1,4 @@
-"""Edits of codes as functions of W+ (arXiv 2102.02766, section 5).
+"""Edits of codes as functions of W+.
 
 A direction is a vector of W, `[d]` for all layers alike or `[n d]`.
 """

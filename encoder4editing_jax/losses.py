@@ -1,9 +1,9 @@
 """Terms of the losses: pure functions of arrays; networks come as arguments.
 
-e4e: Tov et al. 2021, arXiv 2102.02766, section 5 (equations as numbered
-there). R1: Mescheder et al. 2018, arXiv 1801.04406. Codes are `w_plus`
-`[b n d]`. `active` `[n]` masks the styles that have woken in progressive
-training: 1 for awake, 0 for asleep; style 0 is always awake.
+e4e: Tov et al. 2021, arXiv 2102.02766 (terms as named there). R1: Mescheder
+et al. 2018, arXiv 1801.04406. Codes are `w_plus` `[b n d]`. `active` `[n]` masks
+the styles that have woken in progressive training: 1 for awake, 0 for asleep;
+style 0 is always awake.
 """
 
 from collections.abc import Callable
@@ -27,14 +27,14 @@ def active_styles(n_styles: int, stage: Array | None) -> Float[Array, " n"]:
 def l2(
   prediction: Float[Array, "b h w c"], target: Float[Array, "b h w c"]
 ) -> Float[Array, ""]:
-  """Mean squared error over all values; images in [-1, 1] (eq. 8)."""
+  """Mean squared error over all values; images in [-1, 1] (L_2)."""
   return jnp.mean(jnp.square(prediction - target))
 
 
 def delta(
   w_plus: Float[Array, "b n d"], active: Float[Array, " n"]
 ) -> Float[Array, ""]:
-  """Sum over styles of the mean norm of their offset from style 0 (eq. 3).
+  """Sum over styles of the mean norm of their offset from style 0 (L_d-reg).
 
   The norm, not its square, as published code has it; its gradient at 0 is 0.
   """
@@ -45,7 +45,7 @@ def delta(
 def encoder_adversarial(
   critic: Critic, w_plus: Float[Array, "b n d"], active: Float[Array, " n"]
 ) -> Float[Array, ""]:
-  """Non-saturating loss of the encoder, averaged over awake styles (eq. 4)."""
+  """Non-saturating loss of the encoder, averaged over awake styles (L_adv)."""
   b, n, d = w_plus.shape
   logits = critic(w_plus.reshape(b * n, d)).reshape(b, n)
   per_style = jax.nn.softplus(-logits).mean(0)
@@ -55,19 +55,19 @@ def encoder_adversarial(
 def discriminator_real(
   critic: Critic, real: Float[Array, "b d"]
 ) -> Float[Array, ""]:
-  """Logistic loss on sampled codes (eq. 5, first term)."""
+  """Logistic loss on sampled codes (L_adv of D, first term)."""
   return jax.nn.softplus(-critic(real)).mean()
 
 
 def discriminator_fake(
   critic: Critic, fake: Float[Array, "b d"]
 ) -> Float[Array, ""]:
-  """Logistic loss on encoded codes (eq. 5, second term)."""
+  """Logistic loss on encoded codes (L_adv of D, second term)."""
   return jax.nn.softplus(critic(fake)).mean()
 
 
 def r1(critic: Critic, real: Float[Array, "b d"]) -> Float[Array, ""]:
-  """Mean squared norm of the gradient on real codes (eq. 6).
+  """Mean squared norm of the gradient on real codes (R1).
 
   Multiply it by gamma / 2, and by the interval when it acts once in a while.
   """

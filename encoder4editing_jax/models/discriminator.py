@@ -1,6 +1,6 @@
 """Discriminators: of style vectors (e4e) and of images (StyleGAN2).
 
-The latent discriminator is that of arXiv 2102.02766 (section 4.2). The image
+The latent discriminator is that of arXiv 2102.02766. The image
 discriminator is the residual one of arXiv 1912.04958 (section 4.1), with the
 minibatch standard deviation of Progressive GAN (arXiv 1710.10196, section 3).
 """

@@ -36,7 +36,7 @@ class ResNetGradualStyleEncoder(GradualStyleEncoder):
 
 
 class Encoder4Editing(Pyramid):
-  """e4e: head 0 gives style 0, the others what to add to it (section 4.1).
+  """e4e: head 0 gives style 0, the others what to add to it.
 
   The network of `GradualStyleEncoder`. The stage may be traced: one compiled
   function serves all stages, and skips the groups of heads that are inactive.

@@ -1,6 +1,6 @@
 """Encoder and generator together: images to codes to images.
 
-pSp (arXiv 2008.00951, figure 2) and e4e (2102.02766, section 4) predict
+pSp (arXiv 2008.00951, figure 2) and e4e (2102.02766) predict
 offsets from the mean code in one pass. ReStyle (2104.02699, equation 1) feeds
 its own reconstruction back and predicts offsets from the previous code.
 """

@@ -148,7 +148,7 @@ class Encoder(nnx.Module):
 
 
 def add_deltas(rows: Float[Array, "b n d"], stage: Stage) -> Array:
-  """`w_i = w_0 + delta_i` (e4e, section 4.1); deltas after `stage` are 0."""
+  """`w_i = w_0 + delta_i` (e4e); deltas after `stage` are 0."""
   first, deltas = rows[:, :1], rows[:, 1:]
   if stage is not None:
     active = jnp.arange(1, rows.shape[1]) <= stage

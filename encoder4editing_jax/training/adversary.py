@@ -1,4 +1,4 @@
-"""The updates of the latent discriminator (e4e, equations 5 and 6).
+"""The updates of the latent discriminator (e4e: L_adv of D, and R1).
 
     discriminator <- logistic loss on sampled and encoded styles
     discriminator <- R1 on the sampled styles, every few steps
@@ -73,7 +73,7 @@ def make_discriminator_update(config: Config, networks: Networks) -> Callable:
 
 
 def _make_descent(config: Config, networks: Networks) -> Callable:
-  """One optimizer step on the logistic loss (equation 5)."""
+  """One optimizer step on the logistic loss."""
   graph = nnx.graphdef(networks.discriminator)
   apply = _make_apply(config)
 
@@ -101,7 +101,7 @@ def _make_descent(config: Config, networks: Networks) -> Callable:
 
 
 def _make_penalty(config: Config, networks: Networks) -> Callable:
-  """One optimizer step on R1 (equation 6), on the steps that have one."""
+  """One optimizer step on R1, on the steps that have one."""
   graph = nnx.graphdef(networks.discriminator)
   apply = _make_apply(config)
   every = config.discriminator.r1_every

@@ -1,4 +1,4 @@
-"""One training step of e4e (arXiv 2102.02766, section 5) on one shard.
+"""One training step of e4e (arXiv 2102.02766) on one shard.
 
     codes = encoder(images) + w_avg               one forward for both updates
     discriminator <- logistic loss on sampled and encoded styles
