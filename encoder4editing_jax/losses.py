@@ -1,9 +1,9 @@
 """Terms of the losses: pure functions of arrays; networks come as arguments.
 
 e4e: Tov et al. 2021, arXiv 2102.02766 (terms as named there). R1: Mescheder
-et al. 2018, arXiv 1801.04406. Codes are `w_plus` `[b n d]`. `active` `[n]` masks
-the styles that have woken in progressive training: 1 for awake, 0 for asleep;
-style 0 is always awake.
+et al. 2018, arXiv 1801.04406. Codes are `w_plus` `[b n d]`. `active` `[n]`
+masks the styles that have woken in progressive training: 1 for awake, 0 for
+asleep; style 0 is always awake.
 """
 
 from collections.abc import Callable
