@@ -8,7 +8,7 @@ computed with: a round trip is exact.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,27 @@ def shape(source: Source, name: str, ndim: int, what: str) -> Shape:
   return found
 
 
-def below(source: Source, prefix: str) -> dict[str, Any]:
+class Renamed(Mapping[str, Any]):
+  """Some entries of another mapping under other names.
+
+  Values are taken when they are asked for: those of a file are read then.
+  """
+
+  def __init__(self, source: Source, names: Mapping[str, str]):
+    self._source = source
+    self._names = names
+
+  def __getitem__(self, name: str) -> Any:
+    return self._source[self._names[name]]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._names)
+
+  def __len__(self) -> int:
+    return len(self._names)
+
+
+def below(source: Source, prefix: str) -> Source:
   """The entries whose names start with `prefix`, without it."""
   n = len(prefix)
-  return {k[n:]: v for k, v in source.items() if k.startswith(prefix)}
+  return Renamed(source, {k[n:]: k for k in source if k.startswith(prefix)})
