@@ -74,7 +74,6 @@ class Peak(threading.Thread):
 def measure(path: str) -> dict[str, float]:
   """Seconds and bytes of one file, in this process."""
   import jax
-  import numpy as np
   from flax import nnx
 
   from encoder4editing_jax import converters

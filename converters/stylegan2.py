@@ -142,8 +142,8 @@ def unwrap(checkpoint: Mapping[str, Any], *names: str) -> Source:
     if isinstance(checkpoint.get(name), Mapping):
       return checkpoint[name]
   beside = ("latent_avg", "opts")
-  names = {k: k for k in checkpoint if k not in beside}
-  return tables.Renamed(checkpoint, names)
+  rest = {k: k for k in checkpoint if k not in beside}
+  return tables.Renamed(checkpoint, rest)
 
 
 def latent_avg_rows(value: Any, n: int, d: int) -> np.ndarray:
