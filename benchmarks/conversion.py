@@ -87,9 +87,7 @@ def measure(path: str) -> dict[str, float]:
   inverter = converters.to_inverter(checkpoint)
   jax.block_until_ready(nnx.state(inverter))
   done, largest = time.perf_counter(), peak.stop()
-  result = sum(
-    np.prod(x.shape) * 4 for x in jax.tree.leaves(nnx.state(inverter))
-  )
+  result = sum(x.nbytes for x in jax.tree.leaves(nnx.state(inverter)))
   return {
     "open_s": opened - began,
     "open_mb": (mapped - before) / 1e6,
