@@ -143,9 +143,11 @@ def train(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
     prog: what the help calls the program.
 
   Returns:
-    The exit status: 0, or 2 for what the user can mend.
+    The exit status: 0; 2 for what the user can mend before it starts; 1 if
+    it stopped for numbers that are not finite.
   """
   from encoder4editing_jax.data.sources import DataError
+  from encoder4editing_jax.training.guard import TrainingStopped
 
   try:
     words = sys.argv[1:] if argv is None else argv
@@ -154,9 +156,9 @@ def train(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
     from encoder4editing_jax.training import loop
 
     loop.run(config, workdir)
-  except (ConfigError, DataError) as error:
+  except (ConfigError, DataError, TrainingStopped) as error:
     print(f"error: {error}", file=sys.stderr)
-    return 2
+    return 1 if isinstance(error, TrainingStopped) else 2
   return 0
 
 

@@ -175,6 +175,10 @@ class Run:
   save_every: int = 10_000
   """Steps between two checkpoints; there is always one at the end."""
 
+  most_skipped: int = 10
+  """Steps in a row whose numbers may not be finite before the run stops; such
+  steps change nothing."""
+
   keep: int = 2
   """Newest checkpoints that are kept."""
 

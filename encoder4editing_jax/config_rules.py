@@ -21,7 +21,16 @@ LEAST = {
   | dict.fromkeys(("hidden", "n_layers", "r1_every"), 1),
   "progressive": {"every": 1},
   "run": dict.fromkeys(
-    ("steps", "batch_size", "log_every", "eval_every", "save_every", "keep"), 1
+    (
+      "steps",
+      "batch_size",
+      "log_every",
+      "eval_every",
+      "save_every",
+      "most_skipped",
+      "keep",
+    ),
+    1,
   ),
 }
 

@@ -29,6 +29,7 @@ def state(step=3, width=5, pool_size=2):
     discriminator_optimizer=({"count": jnp.int32(9)},),
     real_pool=pool.Pool(jnp.ones((pool_size, 2)) * step, jnp.int32(1)),
     fake_pool=pool.empty(pool_size, 2),
+    skipped=jnp.int32(1),
     key=jax.random.key(11),
   )
 

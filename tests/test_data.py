@@ -1,6 +1,7 @@
 """Decoding, folders and the pipeline."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,6 +170,19 @@ def test_a_batch_is_a_function_of_seed_and_step(folder):
   np.testing.assert_array_equal(whole, read(folder, 7, workers=4))
   np.testing.assert_array_equal(whole[5:], read(folder, 2, first_step=5))
   assert (np.array(whole) != np.array(read(folder, 7, seed=4))).any()
+
+
+def test_the_images_of_a_step_have_names(folder):
+  source = sources.FolderSource(folder)
+  told = [
+    pipeline.batch_names(source, batch_size=2, seed=3, step=i) for i in (0, 5)
+  ]
+  options = {"size": (8, 8), "batch_size": 2, "seed": 3, "flip": False}
+  for first, names in zip((0, 5), told, strict=True):
+    batch = next(pipeline.train_batches(source, first_step=first, **options))
+    for image, name in zip(batch["image"], names, strict=True):
+      expected = images.decode(Path(name).read_bytes(), (8, 8))
+      np.testing.assert_array_equal(image, expected)
 
 
 def test_an_epoch_shows_every_image_once_and_epochs_differ(folder):

@@ -145,6 +145,29 @@ def test_everything_moves(networks, on_one):
   assert [m["stage"] for m in seen] == [0, 1, 2]
 
 
+def test_steps_that_are_not_finite_change_nothing(step, networks):
+  device = jax.local_devices()[:1]
+  mapped = parallel.pmap_step(step, device)
+  state = states.create_state(CONFIG, networks)
+  state = parallel.replicate(state, device)
+  frozen = parallel.replicate(states.create_frozen(networks), device)
+  nothing = jax.tree.map(lambda x: x * jnp.nan, frozen.w_avg)
+  broken = dataclasses.replace(frozen, w_avg=nothing)
+  before = arrays(state)
+  batch = next(batches())
+  for count in (1, 2):
+    state, metrics = mapped(state, broken, batch)
+    assert np.isnan(metrics["loss"])
+    assert metrics["skipped"] == count
+  after = arrays(state)
+  assert after.step == 2
+  same = dataclasses.replace(after, step=before.step, skipped=before.skipped)
+  jax.tree.map(np.testing.assert_array_equal, same, before)
+  state, metrics = mapped(state, frozen, batch)
+  assert metrics["skipped"] == 0
+  assert np.isfinite(metrics["loss"])
+
+
 def test_r1_acts_every_other_step(on_one):
   penalties = [m["r1"] for m in on_one[1]]
   assert penalties[0] > 0 and penalties[2] > 0
@@ -182,7 +205,13 @@ def abstract_metrics(config):
 
 def test_terms_of_weight_zero_are_left_out():
   plain = dataclasses.replace(CONFIG, loss=Loss(adversarial=0.0, delta=0.0))
-  assert abstract_metrics(plain) == {"loss", "l2", "stage", "gradient_norm"}
+  assert abstract_metrics(plain) == {
+    "loss",
+    "l2",
+    "stage",
+    "gradient_norm",
+    "skipped",
+  }
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ threads, and nothing else has to be saved.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -79,11 +80,25 @@ def train_batches(
   import grain
 
   load = _Load(source, size, flip, max_megapixels)
-  examples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-  batches = examples.random_map(load).batch(batch_size // hosts)
+  batches = _order(source, seed).random_map(load).batch(batch_size // hosts)
   batches = batches[host + first_step * hosts :: hosts]
   options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=4)
   yield from batches.to_iter_dataset(options)
+
+
+def batch_names(
+  source: Source, *, batch_size: int, seed: int, step: int
+) -> list[str]:
+  """The names of the images of a training step, counted from 0."""
+  order = _order(source, seed)
+  places = range(step * batch_size, (step + 1) * batch_size)
+  return [source.name(int(order[place])) for place in places]
+
+
+def _order(source: Source, seed: int) -> Any:
+  import grain
+
+  return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
 
 
 def all_batches(

@@ -173,6 +173,7 @@ def _pack(state: TrainState) -> dict[str, dict[str, np.ndarray]]:
   items["progress"] = _flat(
     {
       "step": state.step,
+      "skipped": state.skipped,
       "key": jax.random.key_data(state.key),
       "real_pool": state.real_pool,
       "fake_pool": state.fake_pool,
@@ -185,6 +186,7 @@ def _unpack(template: TrainState, items: dict[str, dict]) -> TrainState:
   progress = _filled(
     {
       "step": template.step,
+      "skipped": template.skipped,
       "key": jax.random.key_data(template.key),
       "real_pool": template.real_pool,
       "fake_pool": template.fake_pool,

@@ -25,6 +25,7 @@ from encoder4editing_jax.data import pipeline, sources
 from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training import state as states
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
+from encoder4editing_jax.training.guard import stop_if_lost
 from encoder4editing_jax.training.judge import Judge, summary, write_results
 from encoder4editing_jax.training.logging import Logger
 from encoder4editing_jax.training.parallel import pmap_step, replicate
@@ -60,6 +61,7 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
   Raises:
     ConfigError: one line per problem; the folder has not been touched.
     sources.DataError: the same for the images.
+    guard.TrainingStopped: too many steps in a row were not finite.
   """
   began = time.perf_counter()
   workdir = Path(workdir)
@@ -113,17 +115,20 @@ def _train(
   pending: tuple[int, dict[str, Any]] | None = None
   penalty: dict[str, Any] = {}
   batches = _train_batches(config, plan.training, first)
+  last_saved = checkpoints.latest_step()
   with contextlib.closing(logger):
     for step in range(first + 1, settings.steps + 1):
       state, metrics = train_step(state, frozen, next(batches))
       if (step - 1) % config.discriminator.r1_every == 0 and "r1" in metrics:
         penalty = {"r1": metrics["r1"]}
       if pending:
+        stop_if_lost(config, plan.training, *pending, saved=last_saved)
         logger.step(*pending)
       pending = (step, metrics | penalty)
       last = step == settings.steps
       if step % settings.save_every == 0 or last:
         checkpoints.save(state, config)
+        last_saved = step
       if step % settings.eval_every == 0 and not last:
         logger.step(*pending)
         pending = None
@@ -132,6 +137,7 @@ def _train(
         logger.write(step, results, "eval")
         logger.say(f"step {step} {summary(results)}")
     if pending:
+      stop_if_lost(config, plan.training, *pending, saved=last_saved)
       logger.step(*pending)
     results = judge.final(state)
     if first < settings.steps:

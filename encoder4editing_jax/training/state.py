@@ -54,6 +54,8 @@ class TrainState:
   discriminator_optimizer: Any
   real_pool: pool.Pool
   fake_pool: pool.Pool
+  skipped: Leaf
+  """int32, number of steps in a row, up to the last, that were not finite."""
   key: Leaf
   """Random key. Never changes: the numbers of a step come from (key, step)."""
 
@@ -117,6 +119,7 @@ def create_state(config: Config, networks: Networks) -> TrainState:
     ),
     real_pool=pool.empty(size, style_dim),
     fake_pool=pool.empty(size, style_dim),
+    skipped=jnp.zeros((), jnp.int32),
     key=jax.random.key(config.run.seed),
   )
 

@@ -5,6 +5,9 @@
     discriminator <- R1 on the sampled styles, every few steps
     encoder       <- reconstruction, delta and adversarial terms
 
+A step whose numbers are not finite changes nothing but the counters `step` and
+`skipped`: neither weights nor optimizers, pools or statistics.
+
 All random numbers come from (key, step, position in the whole batch), batch
 statistics are synchronised, and the pools act on the gathered codes, so n
 devices do what one does.
@@ -79,6 +82,7 @@ def make_train_step(
   def train_step(
     state: TrainState, frozen: Frozen, batch: Batch
   ) -> tuple[TrainState, Metrics]:
+    before = state
     images = to_float(batch["image"])
     keys = keys_of(state, len(images))
     stage = stage_at(state.step, config, n_styles)
@@ -104,15 +108,27 @@ def make_train_step(
     metrics |= terms | {"loss": loss}
     metrics = jax.lax.pmean(metrics, AXIS)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
-    return dataclasses.replace(
+    new = dataclasses.replace(
       state,
-      step=state.step + 1,
       encoder=optax.apply_updates(state.encoder, updates),
       statistics=statistics,
       optimizer=optimizer_state,
-    ), metrics
+    )
+    return _step_or_skip(before, new, metrics)
 
   return train_step
+
+
+def _step_or_skip(
+  before: TrainState, new: TrainState, metrics: Metrics
+) -> tuple[TrainState, Metrics]:
+  """The new state, or the old one if a number of the step is not finite."""
+  numbers = (metrics, optax.tree.norm(new.discriminator))
+  finite = jnp.isfinite(jnp.stack(jax.tree.leaves(numbers))).all()
+  kept = jax.tree.map(lambda n, b: jnp.where(finite, n, b), new, before)
+  skipped = jnp.where(finite, 0, before.skipped + 1)
+  kept = dataclasses.replace(kept, step=before.step + 1, skipped=skipped)
+  return kept, metrics | {"skipped": skipped}
 
 
 def _make_encode(networks: Networks) -> Callable:
