@@ -6,13 +6,21 @@ tensors. Conversion is strict: each tensor is used exactly once, or is on a
 list of what has no use here, and anything else is an error that names it.
 """
 
+from encoder4editing_jax.converters.directions import (
+  to_directions as to_directions,
+)
 from encoder4editing_jax.converters.discriminators import (
   to_discriminator as to_discriminator,
   to_latent_discriminator as to_latent_discriminator,
 )
 from encoder4editing_jax.converters.export import write as write
-from encoder4editing_jax.converters.features import to_arcface as to_arcface
+from encoder4editing_jax.converters.features import (
+  to_arcface as to_arcface,
+  to_lpips as to_lpips,
+  to_moco as to_moco,
+)
 from encoder4editing_jax.converters.inverter import to_inverter as to_inverter
+from encoder4editing_jax.converters.irse import to_backbone as to_backbone
 from encoder4editing_jax.converters.limits import (
   CheckpointError as CheckpointError,
   Limits as Limits,

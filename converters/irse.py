@@ -4,9 +4,13 @@ Names of InsightFace_Pytorch's `model_ir_se50.pth` (arXiv 1801.07698), which e4e
 and pSp put before their heads, and of torchvision's ResNet.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from encoder4editing_jax.converters import table as tables
+import numpy as np
+from flax import nnx
+
+from encoder4editing_jax.converters import table as tables, transfer
 from encoder4editing_jax.converters.table import (
   Row,
   Source,
@@ -16,6 +20,7 @@ from encoder4editing_jax.converters.table import (
 )
 from encoder4editing_jax.models import irse, resnet
 
+SQUEEZE = "body.0.res_layer.5.fc1.weight"  # tells IR-SE from IR
 _WHAT = "an IR, IR-SE or ResNet body"
 
 
@@ -109,3 +114,81 @@ def body_arguments(source: Source) -> dict[str, Any]:
       tables.shape(source, name.format(i), 4, _WHAT)[0] for i in ends
     ),
   }
+
+
+# Pretrained bodies, without the encoder.
+
+
+def resnet_table(body: resnet.ResNet) -> Table:
+  """The names of torchvision's ResNet; its slope of the PReLU is not there."""
+  parts = [kernel("conv1", "input_conv"), norm("bn1", "input_norm")]
+  names = (
+    f"layer{stage + 1}.{i}."
+    for stage, depth in enumerate(resnet.STAGES[body.num_layers])
+    for i in range(depth)
+  )
+  for n, (name, block) in enumerate(zip(names, body.blocks, strict=True)):
+    parts.append(basic_block_table(block).under(name, f"blocks.{n}."))
+  return tables.join(parts) + Table(ignored=(r"fc\.(weight|bias)",))
+
+
+def resnet_arguments(source: Source) -> dict[str, Any]:
+  """The arguments of the `ResNet` that begins as this one of torchvision.
+
+  Raises:
+    ValueError: its blocks are those of a deeper ResNet, or as many as none has.
+  """
+  if "layer1.0.conv3.weight" in source:
+    raise ValueError(
+      "'layer1.0.conv3.weight' is of a ResNet of 50 or more layers, which no "
+      "encoder here begins with; pass ResNet-34, or for MoCo use to_moco."
+    )
+  names = [f"layer{stage}.{{}}.conv1.weight" for stage in range(1, 5)]
+  depths = tuple(tables.count(source, name) for name in names)
+  layers = {depths: layers for layers, depths in resnet.STAGES.items()}
+  if depths not in layers:
+    raise ValueError(
+      f"the checkpoint has {depths} blocks in the four stages "
+      f"({names[0].format('*')!r} ...); bodies have {sorted(layers)}."
+    )
+  return {
+    "num_layers": layers[depths],
+    "input_channels": tables.shape(source, "conv1.weight", 4, _WHAT)[1],
+    "channels": tuple(
+      tables.shape(source, name.format(0), 4, _WHAT)[0] for name in names
+    ),
+  }
+
+
+def to_backbone(checkpoint: Mapping[str, Any]) -> irse.Backbone | resnet.ResNet:
+  """The body with which an encoder begins its training, alone.
+
+  Args:
+    checkpoint: an ArcFace network such as `model_ir_se50.pth` (its head is
+      left out), or torchvision's ResNet-34 (ReStyle, other domains than
+      faces), which becomes ReStyle's: no pooling, and a PReLU in the usual
+      state of PyTorch, 0.25. Official name to array.
+
+  Returns:
+    As many input channels as the file has, 3 in published ones.
+
+  Raises:
+    ValueError: see `transfer.fill`.
+  """
+  inner = checkpoint.get("state_dict")
+  source = inner if isinstance(inner, Mapping) else checkpoint
+  if is_resnet(source):
+    arguments = resnet_arguments(source)
+    module = transfer.abstract(
+      lambda: resnet.ResNet(**arguments, rngs=nnx.Rngs(0))
+    )
+    slope = np.full(module.input_act.slope.shape, 0.25, np.float32)
+    given = {"input_act.slope": slope}
+    return transfer.fill(module, resnet_table(module), source, given)
+  arguments = body_arguments(source)
+  arguments["squeeze_excite"] = SQUEEZE in source
+  module = transfer.abstract(
+    lambda: irse.Backbone(**arguments, rngs=nnx.Rngs(0))
+  )
+  head = Table(ignored=(r"output_layer\.[034]\.[a-z_]+",))
+  return transfer.fill(module, body_table(module) + head, source)

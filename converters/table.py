@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from encoder4editing_jax.converters import kinds
+
 Array = np.ndarray
 Source = Mapping[str, Any]
 Shape = tuple[int, ...]
@@ -134,9 +136,10 @@ def shape(source: Source, name: str, ndim: int, what: str) -> Shape:
   """The shape of a tensor from which an architecture is read."""
   if name not in source:
     some = ", ".join(sorted(map(str, source))[:3]) or "nothing"
+    usual = "pass its whole state_dict to the converter of its kind"
     raise ValueError(
       f"{name!r} is missing, so this is not {what} (it holds {some}, ...); "
-      "pass its whole state_dict to the converter of its kind."
+      f"{kinds.advice(source) or usual}."
     )
   found = tuple(np.shape(source[name]))
   if len(found) != ndim:

@@ -91,6 +91,9 @@ class Tree(Mapping[Any, Any]):
     except CheckpointError as error:
       raise CheckpointError(f"{self._file}: {error}") from None
 
+  def __contains__(self, key: Any) -> bool:
+    return key in self._items  # without making the array
+
   def __iter__(self) -> Iterator[Any]:
     return iter(self._items)
 

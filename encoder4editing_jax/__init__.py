@@ -30,6 +30,8 @@ _NAMES = {
   "WPlusEncoder": "models.encoders",
   "Discriminator": "models.discriminator",
   "LatentDiscriminator": "models.discriminator",
+  "LPIPS": "models.lpips",
+  "MoCo": "models.moco",
   "Inverter": "models.inverter",
 }
 _MODULES = (

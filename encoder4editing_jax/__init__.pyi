@@ -30,6 +30,8 @@ from encoder4editing_jax.models.encoders import (
 )
 from encoder4editing_jax.models.inverter import Inverter as Inverter
 from encoder4editing_jax.models.irse import Backbone as Backbone
+from encoder4editing_jax.models.lpips import LPIPS as LPIPS
+from encoder4editing_jax.models.moco import MoCo as MoCo
 from encoder4editing_jax.models.stylegan2 import Generator as Generator
 from encoder4editing_jax.weights import load as load, save as save
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 import parity
-import parity_frameworks  # noqa: F401  (each registers its cases)
+import parity_features  # noqa: F401  (each registers its cases)
+import parity_frameworks  # noqa: F401
 import parity_networks  # noqa: F401
 import parity_ops  # noqa: F401
 import pytest

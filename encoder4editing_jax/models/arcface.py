@@ -6,9 +6,27 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from encoder4editing_jax import ops
 from encoder4editing_jax.models.irse import Backbone
 from encoder4editing_jax.models.layers import BatchNorm, linear
 from encoder4editing_jax.models.stages import CHANNELS
+
+# Where the face is in a picture aligned like FFHQ: rows and columns of 256.
+FACE_ROWS = (35, 223)
+FACE_COLUMNS = (32, 220)
+
+
+def face_crop(image: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+  """The face of pictures aligned like FFHQ, as e4e and pSp cut it out.
+
+  188 x 188 pixels of 256 x 256; of other sizes the same part, rounded.
+  """
+
+  def part(axis: int, ends: tuple[int, int]) -> slice:
+    n = image.shape[axis]
+    return slice(*(round(end * n / 256) for end in ends))
+
+  return image[:, part(1, FACE_ROWS), part(2, FACE_COLUMNS)]
 
 
 class ArcFace(nnx.Module):
@@ -71,3 +89,14 @@ class ArcFace(nnx.Module):
     x = x.astype(jnp.float32).reshape(x.shape[0], -1)  # rows, columns, channels
     x = self.norm_out(self.linear(x))
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+  def embed_portrait(
+    self, image: Float[Array, "b h w c"]
+  ) -> Float[Array, "b e"]:
+    """Unit vectors of pictures aligned like FFHQ, in [-1, 1], of any size.
+
+    What the identity losses of e4e and pSp compare: the crop of the face,
+    averaged to the size that the network takes.
+    """
+    size = (self.input_size, self.input_size)
+    return self(ops.adaptive_avg_pool(face_crop(image), size))

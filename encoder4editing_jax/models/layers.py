@@ -140,6 +140,29 @@ def linear(
   )
 
 
+def max_pool(
+  x: Float[Array, "b h w c"],
+  window: int,
+  stride: int,
+  *,
+  padding: int = 0,
+  round_up: bool = False,
+) -> Float[Array, "b h2 w2 c"]:
+  """Largest value of each window, `window` >= `stride`.
+
+  With `round_up` (PyTorch's `ceil_mode`) the last row and column that no whole
+  window covers get one that reaches over the edge.
+  """
+
+  def edges(n: int) -> tuple[int, int]:
+    over = (window - n - 2 * padding) % stride if round_up else 0
+    return padding, padding + over
+
+  return nnx.max_pool(
+    x, (window, window), (stride, stride), [edges(n) for n in x.shape[1:3]]
+  )
+
+
 class BatchNorm(nnx.Module):
   """Batch normalisation as PyTorch computes it (arXiv 1502.03167).
 
