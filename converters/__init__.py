@@ -1,6 +1,7 @@
 """Official checkpoints, as files or mappings of arrays, to our networks.
 
 `read` opens a file and runs nothing of it; `write` makes one for PyTorch.
+`to_*` convert what was read, `from_*` go the way back.
 Everything about a network's architecture is read from the shapes of its
 tensors. Conversion is strict: each tensor is used exactly once, or is on a
 list of what has no use here, and anything else is an error that names it.
@@ -19,6 +20,9 @@ from encoder4editing_jax.converters.features import (
   to_lpips as to_lpips,
   to_moco as to_moco,
 )
+from encoder4editing_jax.converters.generators import (
+  to_generator as to_generator,
+)
 from encoder4editing_jax.converters.inverter import to_inverter as to_inverter
 from encoder4editing_jax.converters.irse import to_backbone as to_backbone
 from encoder4editing_jax.converters.limits import (
@@ -26,6 +30,3 @@ from encoder4editing_jax.converters.limits import (
   Limits as Limits,
 )
 from encoder4editing_jax.converters.reader import read as read
-from encoder4editing_jax.converters.stylegan2 import (
-  to_generator as to_generator,
-)

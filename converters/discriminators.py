@@ -1,11 +1,16 @@
-"""Discriminators: of style vectors (e4e), of images (rosinality)."""
+"""Discriminators: of style vectors (e4e), of images (StyleGAN2)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import nnx
 
-from encoder4editing_jax.converters import table as tables, transfer
+from encoder4editing_jax.converters import (
+  stylegan2_ada,
+  stylegan2_tf,
+  table as tables,
+  transfer,
+)
 from encoder4editing_jax.converters.stylegan2 import (
   FILTER,
   channel_rule,
@@ -14,6 +19,7 @@ from encoder4editing_jax.converters.stylegan2 import (
 from encoder4editing_jax.converters.table import (
   Fixed,
   Row,
+  Source,
   Table,
   flattened,
   kernel,
@@ -86,24 +92,45 @@ def discriminator_table(net: Discriminator) -> Table:
   return tables.join(parts)
 
 
-def to_discriminator(checkpoint: Mapping[str, Any]) -> Discriminator:
-  """StyleGAN2's image discriminator from a rosinality checkpoint.
-
-  Args:
-    checkpoint: `{"d": ..., ...}` or the bare state_dict.
-
-  Raises:
-    ValueError: see `transfer.fill`.
-  """
-  source = unwrap(checkpoint, "d")
+def discriminator_arguments(source: Source) -> dict[str, Any]:
+  """The arguments of the `Discriminator` whose weights these are."""
   what = "a StyleGAN2 discriminator"
   n = tables.count(source, "convs.{}.skip.1.weight", start=1)
   channels = {4 << n: tables.shape(source, "convs.0.0.weight", 4, what)[0]}
   for i in range(n):
     name = f"convs.{i + 1}.skip.1.weight"
     channels[2 << (n - i)] = tables.shape(source, name, 4, what)[0]
-  size, rule = 4 << n, channel_rule(channels)
-  module = transfer.abstract(
-    lambda: Discriminator(size, **rule, rngs=nnx.Rngs(0))
-  )
+  return {"size": 4 << n, **channel_rule(channels)}
+
+
+def to_discriminator(
+  checkpoint: Mapping[str, Any] | Sequence[Any],
+) -> Discriminator:
+  """StyleGAN2's image discriminator.
+
+  Args:
+    checkpoint: rosinality's `{"d": ..., ...}` or a bare state_dict of it; or a
+      pickle of NVIDIA's, or a network of one, see `to_generator`.
+
+  Raises:
+    ValueError: see `to_generator`.
+  """
+
+  def build(arguments: Mapping[str, Any]) -> Discriminator:
+    return transfer.abstract(
+      lambda: Discriminator(**arguments, rngs=nnx.Rngs(0))
+    )
+
+  for family in (stylegan2_ada, stylegan2_tf):
+    if family.holds(checkpoint):
+      source, arguments = family.find_discriminator(checkpoint)
+      module = build(arguments)
+      return transfer.fill(module, family.discriminator_table(module), source)
+  if not isinstance(checkpoint, Mapping):
+    raise ValueError(
+      f"a {type(checkpoint).__name__} of {len(checkpoint)} is no checkpoint of "
+      "a discriminator; pass what `converters.read` returns."
+    )
+  source = unwrap(checkpoint, "d")
+  module = build(discriminator_arguments(source))
   return transfer.fill(module, discriminator_table(module), source)

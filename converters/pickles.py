@@ -27,12 +27,12 @@ class Name(NamedTuple):
     return f"{self.module}.{self.name}"[:80]
 
 
+@dataclass(eq=False)
 class Object:
   """An instance of a class that stays unknown: its name and its state."""
 
-  def __init__(self, kind: Name, state: Any = None):
-    self.kind = kind
-    self.state = state
+  kind: Name
+  state: Any = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ class Machine:
     """The object of the next pickle.
 
     Raises:
-      CheckpointError: it names something without a handler, or asks for too
-        much.
+      CheckpointError: it names what has no handler, or asks for too much.
       IndexError, KeyError, ...: it is damaged.
     """
     self.stack, self.memo = [], {}
@@ -116,8 +115,7 @@ class Machine:
 
   def pop(self) -> Any:
     """The top of the stack."""
-    if self.stack[-1] is _MARK:
-      raise CheckpointError("its pickle is damaged")
+    self.top(object)
     return self.stack.pop()
 
   def top(self, kind: type) -> Any:
@@ -139,8 +137,6 @@ class Machine:
   def set_items(self, items: list[Any]) -> None:
     """Adds keys and values, alternating, to the dictionary on top."""
     target = self.top(dict)
-    if len(items) % 2:
-      raise CheckpointError("its pickle is damaged")
     for key, value in zip(items[::2], items[1::2], strict=True):
       add_item(target, key, value)
 
@@ -226,6 +222,12 @@ def _append(m: Machine, items: list[Any]) -> None:
   m.top(list).extend(items)
 
 
+def _add(m: Machine) -> None:
+  for item in (items := m.pop_to_mark()):
+    add_item({}, item, None)
+  m.top(set).update(items)
+
+
 def _put(m: Machine, index: int) -> None:
   m.memo[index] = m.top(object)
 
@@ -281,6 +283,8 @@ INSTRUCTIONS: dict[int, Callable[[Machine], Any]] = {
   ord("}"): _push(lambda m: {}),
   ord("d"): _dict,
   ord("s"): lambda m: m.set_items([m.pop(), m.pop()][::-1]),
+  0x8F: _push(lambda m: set()),
+  0x90: _add,
   ord("u"): lambda m: m.set_items(m.pop_to_mark()),
   ord("c"): _global,
   0x93: _stack_global,

@@ -10,10 +10,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from encoder4editing_jax import ops
-from encoder4editing_jax.converters import table as tables, transfer
+from encoder4editing_jax.converters import table as tables
 from encoder4editing_jax.converters.table import (
   Fixed,
   Layout,
@@ -175,30 +174,3 @@ def compute_w_avg(generator: Generator) -> jax.Array:
     f"{W_AVG_SAMPLES} random codes (seed {W_AVG_SEED})."
   )
   return generator.mean_latent(W_AVG_SAMPLES, jax.random.key(W_AVG_SEED))
-
-
-def to_generator(checkpoint: Mapping[str, Any]) -> Generator:
-  """A generator from a rosinality checkpoint, or from the decoder of e4e.
-
-  Args:
-    checkpoint: `{"g_ema": ..., "latent_avg": ...}`, a framework's
-      `{"state_dict": ...}`, or a bare state_dict; official name to array.
-      Without `latent_avg`, `w_avg` is computed with a fixed seed.
-
-  Raises:
-    ValueError: see `transfer.fill`.
-  """
-  source = unwrap(checkpoint, "g_ema", "state_dict")
-  source = tables.below(source, "decoder.") or source
-  arguments = generator_arguments(source)
-  module = transfer.abstract(lambda: Generator(**arguments, rngs=nnx.Rngs(0)))
-  latent_avg = checkpoint.get("latent_avg")
-  known = latent_avg is not None
-  n, d = module.n_styles, module.style_dim
-  w_avg = centre(latent_avg_rows(latent_avg if known else np.zeros(d), n, d))
-  generator = transfer.fill(
-    module, generator_table(module), source, {"w_avg": w_avg}
-  )
-  if not known:
-    generator.w_avg[...] = compute_w_avg(generator)
-  return generator

@@ -132,6 +132,15 @@ def count(source: Source, name: str, start: int = 0) -> int:
   return n
 
 
+def sides(source: Source, name: str) -> list[int]:
+  """The sides 8, 16, ... for which `name.format(side)` exists."""
+  found, side = [], 8
+  while name.format(side) in source:
+    found.append(side)
+    side *= 2
+  return found
+
+
 def shape(source: Source, name: str, ndim: int, what: str) -> Shape:
   """The shape of a tensor from which an architecture is read."""
   if name not in source:

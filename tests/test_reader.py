@@ -121,6 +121,15 @@ def test_namespaces_numpy_values_and_views(read):
   np.testing.assert_array_equal(view["v"], BASE.ravel()[5:15])
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_sets(read, protocol):
+  value = {"empty": set(), "some": {1, "two", None}}
+  assert dict(read(files.zip_file(value, protocol))) == value
+  nested = b"\x80\x04\x8f()" + b"2\x86" * 60 + b"\x90."
+  with pytest.raises(CheckpointError, match="a tuple as a key"):
+    read(files.zip_file({}, **{"data.pkl": nested}))
+
+
 def test_safetensors_and_npz(tmp_path):
   from safetensors.numpy import save_file
 

@@ -37,14 +37,24 @@ def _function(module, name):
   return stand_in
 
 
+def _class(module, name, *bases):
+  return type(name, bases, {"__module__": module})
+
+
 NAMES = {
-  "torch": {k: type(k, (), {"__module__": "torch"}) for k in KINDS.values()},
+  "torch": {k: _class("torch", k) for k in KINDS.values()},
   "torch._utils": {
     name: _function("torch._utils", name)
     for name in ("_rebuild_tensor_v2", "_rebuild_parameter")
   },
   "torch.storage": {
     "_load_from_bytes": _function("torch.storage", "_load_from_bytes")
+  },
+  "dnnlib": {},
+  "dnnlib.util": {"EasyDict": _class("dnnlib.util", "EasyDict", dict)},
+  "dnnlib.tflib": {},
+  "dnnlib.tflib.network": {
+    "Network": _class("dnnlib.tflib.network", "Network")
   },
   "torch_utils": {},
   "torch_utils.persistence": {

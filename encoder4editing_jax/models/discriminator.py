@@ -14,7 +14,12 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import ops
-from encoder4editing_jax.models.layers import EqualConv, EqualLinear, linear
+from encoder4editing_jax.models.layers import (
+  EqualConv,
+  EqualLinear,
+  clamp,
+  linear,
+)
 
 GROUP = 4  # samples over which the minibatch standard deviation is taken
 
@@ -54,29 +59,39 @@ class LatentDiscriminator(nnx.Module):
 class ResidualBlock(nnx.Module):
   """Two 3x3 convolutions, the second halving the map; plus the shortcut."""
 
-  def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    in_features: int,
+    features: int,
+    *,
+    conv_clamp: float | None = None,
+    rngs: nnx.Rngs,
+  ):
     self.conv1 = EqualConv(in_features, in_features, 3, padding=1, rngs=rngs)
     self.conv2 = EqualConv(in_features, features, 3, stride=2, rngs=rngs)
     self.skip = EqualConv(in_features, features, 1, use_bias=False, rngs=rngs)
+    self.conv_clamp = conv_clamp
 
   def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
-    y = ops.fused_leaky_relu(self.conv1(x))
-    y = ops.fused_leaky_relu(self.conv2(ops.blur(y, (2, 2))))
+    y = clamp(ops.fused_leaky_relu(self.conv1(x)), self.conv_clamp)
+    y = self.conv2(ops.blur(y, (2, 2)))
+    y = clamp(ops.fused_leaky_relu(y), self.conv_clamp)
     return (y + self.skip(ops.downsample2d(x))) / math.sqrt(2)
 
 
 def minibatch_stddev(
-  x: Float[Array, "b h w c"], group: int = GROUP
+  x: Float[Array, "b h w c"], group: int | None = GROUP
 ) -> Float[Array, "b h w c+1"]:
   """Appends a map: the mean standard deviation within groups of samples.
 
-  A group holds every (b / group)-th sample, as in the original.
+  A group holds every (b / group)-th sample, as in the original; None makes
+  one group of the whole batch.
 
   Raises:
     ValueError: the batch does not divide into groups.
   """
   b, h, w, c = x.shape
-  group = min(b, group)
+  group = min(b, group or b)
   if b % group:
     raise ValueError(
       f"a batch of {b} does not divide into groups of {group}; use at most "
@@ -96,6 +111,10 @@ class Discriminator(nnx.Module):
     size: side of the images, a power of two from 4.
     channel_base: a map of side r has `channel_base / r` channels ...
     channel_max: ... and at most this many (StyleGAN2, config F: 32768, 512).
+    conv_clamp: bound of what convolutions give (256 in ADA's networks); None
+      for no bound.
+    mbstd_group_size: images over which the minibatch standard deviation is
+      taken; None for the whole batch.
 
   Raises:
     ValueError: `size` is not a power of two from 4.
@@ -107,6 +126,8 @@ class Discriminator(nnx.Module):
     channel_base: int = 32768,
     channel_max: int = 512,
     *,
+    conv_clamp: float | None = None,
+    mbstd_group_size: int | None = GROUP,
     rngs: nnx.Rngs,
   ):
     if size < 4 or size & (size - 1):
@@ -114,11 +135,18 @@ class Discriminator(nnx.Module):
     self.size = size
     self.channel_base = channel_base
     self.channel_max = channel_max
+    self.conv_clamp = conv_clamp
+    self.mbstd_group_size = mbstd_group_size
     self.from_rgb = EqualConv(3, self.channels(size), 1, rngs=rngs)
     self.blocks = nnx.List()
     while size > 4:
       self.blocks.append(
-        ResidualBlock(self.channels(size), self.channels(size // 2), rngs=rngs)
+        ResidualBlock(
+          self.channels(size),
+          self.channels(size // 2),
+          conv_clamp=conv_clamp,
+          rngs=rngs,
+        )
       )
       size //= 2
     c = self.channels(4)
@@ -144,8 +172,9 @@ class Discriminator(nnx.Module):
         f"images of shape {image.shape} do not fit a discriminator of "
         f"{self.size} x {self.size}; resize them first."
       )
-    x = ops.fused_leaky_relu(self.from_rgb(image))
+    x = clamp(ops.fused_leaky_relu(self.from_rgb(image)), self.conv_clamp)
     for block in self.blocks:
       x = block(x)
-    x = ops.fused_leaky_relu(self.final_conv(minibatch_stddev(x)))
+    x = self.final_conv(minibatch_stddev(x, self.mbstd_group_size))
+    x = clamp(ops.fused_leaky_relu(x), self.conv_clamp)
     return self.linear2(self.linear1(x.reshape(x.shape[0], -1)))

@@ -20,6 +20,14 @@ class Buffer(nnx.Variable):
   """An array that travels with the model and is not trained."""
 
 
+def clamp(x: Float[Array, "*b c"], limit: float | None) -> Float[Array, "*b c"]:
+  """Cut off at -limit and limit, as ADA's networks are; None changes nothing.
+
+  They do so at 256 because half precision would overflow (arXiv 2006.06676).
+  """
+  return x if limit is None else jnp.clip(x, -limit, limit)
+
+
 class EqualLinear(nnx.Module):
   """`x @ (kernel * lr_mul / sqrt(in)) + bias * lr_mul`, kernel `[i o]`.
 

@@ -36,6 +36,8 @@ class Generator(nnx.Module):
     lr_mlp: learning rate multiplier of the mapping network.
     constant_shape: (height, width) of the learned constant; `(4, 6)` makes
       images of 2:3.
+    conv_clamp: bound of what convolutions and ToRGB layers give (256 in ADA's
+      networks); None for no bound.
     dtype: of the synthesis activations, "float32" or "bfloat16"; images are
       float32 in both.
     rngs: initial weights (`params`).
@@ -54,6 +56,7 @@ class Generator(nnx.Module):
     n_mlp: int = 8,
     lr_mlp: float = 0.01,
     constant_shape: tuple[int, int] = (4, 4),
+    conv_clamp: float | None = None,
     dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
@@ -70,11 +73,12 @@ class Generator(nnx.Module):
     self.lr_mlp = lr_mlp
     height, width = constant_shape
     self.constant_shape = (height, width)
+    self.conv_clamp = conv_clamp
     self.dtype = dtype
     channels = [self.channels(2**k) for k in range(2, levels + 1)]
     self.mapping = Mapping(style_dim, n_mlp, lr_mlp, rngs)
     self.synthesis = Synthesis(
-      channels, self.constant_shape, style_dim, dtype, rngs=rngs
+      channels, self.constant_shape, style_dim, dtype, conv_clamp, rngs=rngs
     )
     self.w_avg = Buffer(jnp.zeros(style_dim))
 

@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import ops
-from encoder4editing_jax.models.layers import Buffer, EqualLinear
+from encoder4editing_jax.models.layers import Buffer, EqualLinear, clamp
 
 Noise = str | Sequence[Array]
 """'stored', 'random', 'none', or one array per layer."""
@@ -43,7 +43,8 @@ class Mapping(nnx.Module):
 class StyledConv(nnx.Module):
   """Modulated 3x3 convolution, noise, bias and leaky ReLU (figure 2c).
 
-  `shape` is that of the output map; `up` doubles the sides of the input.
+  `shape` is that of the output map; `up` doubles the sides of the input;
+  `conv_clamp` bounds the result.
   """
 
   def __init__(
@@ -54,6 +55,7 @@ class StyledConv(nnx.Module):
     style_dim: int,
     *,
     up: int = 1,
+    conv_clamp: float | None = None,
     rngs: nnx.Rngs,
   ):
     kernel_shape = (3, 3, in_features, features)
@@ -65,6 +67,7 @@ class StyledConv(nnx.Module):
     self.noise = Buffer(jax.random.normal(rngs.params(), (*shape, 1)))
     self.bias = nnx.Param(jnp.zeros(features))
     self.up = up
+    self.conv_clamp = conv_clamp
 
   def __call__(
     self,
@@ -77,19 +80,28 @@ class StyledConv(nnx.Module):
     )
     if noise is not None:
       x = x + (self.noise_strength[...] * noise).astype(x.dtype)
-    return ops.fused_leaky_relu(x, self.bias[...])
+    x = ops.fused_leaky_relu(x, self.bias[...])
+    return clamp(x, self.conv_clamp)
 
 
 class ToRGB(nnx.Module):
   """Modulated 1x1 convolution to colours, without demodulation."""
 
-  def __init__(self, in_features: int, style_dim: int, *, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    in_features: int,
+    style_dim: int,
+    *,
+    conv_clamp: float | None = None,
+    rngs: nnx.Rngs,
+  ):
     kernel_shape = (1, 1, in_features, 3)
     self.kernel = nnx.Param(jax.random.normal(rngs.params(), kernel_shape))
     self.modulation = EqualLinear(
       style_dim, in_features, bias_init=1.0, rngs=rngs
     )
     self.bias = nnx.Param(jnp.zeros(3))
+    self.conv_clamp = conv_clamp
 
   def __call__(
     self, x: Float[Array, "b h w i"], style: Float[Array, "b d"]
@@ -97,7 +109,8 @@ class ToRGB(nnx.Module):
     x = ops.modulated_conv2d(
       x, self.kernel[...], self.modulation(style), demodulate=False
     )
-    return x.astype(jnp.float32) + self.bias[...][None, None, None]
+    x = x.astype(jnp.float32) + self.bias[...][None, None, None]
+    return clamp(x, self.conv_clamp)
 
 
 class SynthesisBlock(nnx.Module):
@@ -110,13 +123,15 @@ class SynthesisBlock(nnx.Module):
     shape: tuple[int, int],
     style_dim: int,
     *,
+    conv_clamp: float | None = None,
     rngs: nnx.Rngs,
   ):
+    options: dict[str, Any] = {"conv_clamp": conv_clamp, "rngs": rngs}
     self.conv0 = StyledConv(
-      in_features, features, shape, style_dim, up=2, rngs=rngs
+      in_features, features, shape, style_dim, up=2, **options
     )
-    self.conv1 = StyledConv(features, features, shape, style_dim, rngs=rngs)
-    self.to_rgb = ToRGB(features, style_dim, rngs=rngs)
+    self.conv1 = StyledConv(features, features, shape, style_dim, **options)
+    self.to_rgb = ToRGB(features, style_dim, **options)
 
   def __call__(
     self,
@@ -139,19 +154,21 @@ class Synthesis(nnx.Module):
     constant_shape: tuple[int, int],
     style_dim: int,
     dtype: str,
+    conv_clamp: float | None = None,
     *,
     rngs: nnx.Rngs,
   ):
     h, w = constant_shape
+    options: dict[str, Any] = {"conv_clamp": conv_clamp, "rngs": rngs}
     constant = jax.random.normal(rngs.params(), (h, w, channels[0]))
     self.constant = nnx.Param(constant)
     self.conv = StyledConv(
-      channels[0], channels[0], (h, w), style_dim, rngs=rngs
+      channels[0], channels[0], (h, w), style_dim, **options
     )
-    self.to_rgb = ToRGB(channels[0], style_dim, rngs=rngs)
+    self.to_rgb = ToRGB(channels[0], style_dim, **options)
     self.blocks = nnx.List(
       SynthesisBlock(
-        channels[k - 1], channels[k], (h << k, w << k), style_dim, rngs=rngs
+        channels[k - 1], channels[k], (h << k, w << k), style_dim, **options
       )
       for k in range(1, len(channels))
     )
