@@ -36,7 +36,7 @@ OWNERS = {
   "tensorflow": (),
   "tensorflow_datasets": ("data/",),
   "torch": (),
-  "tyro": ("cli.py",),
+  "tyro": ("cli/",),
 }
 
 # What the library itself has to work without.
