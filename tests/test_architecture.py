@@ -15,7 +15,7 @@ PACKAGE = "encoder4editing_jax"
 # units to its left on its own floor.
 FLOORS = (
   ("config", "ops"),
-  ("models", "weights"),
+  ("models", "architectures", "weights"),
   ("losses", "editing", "metrics", "align", "data", "faceworld"),
   ("training",),
   ("configs", "converters", "inference", "reports", "cli", "demo", "train"),
