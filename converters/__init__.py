@@ -12,6 +12,10 @@ from encoder4editing_jax.converters.discriminators import (
 )
 from encoder4editing_jax.converters.export import write as write
 from encoder4editing_jax.converters.features import to_arcface as to_arcface
+from encoder4editing_jax.converters.identify import (
+  convert as convert,
+  identify as identify,
+)
 from encoder4editing_jax.converters.inverter import to_inverter as to_inverter
 from encoder4editing_jax.converters.limits import (
   CheckpointError as CheckpointError,
