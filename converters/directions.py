@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from encoder4editing_jax.converters import kinds
+from encoder4editing_jax.converters import hints
 
 GANSPACE = {"mean": 2, "comp": 3, "std": 1}  # axes in e4e's files
 
@@ -98,7 +98,7 @@ def to_directions(
   if "comp" in checkpoint or "std" in checkpoint:
     return _ganspace(checkpoint)
   inner = checkpoint.get("state_dict", checkpoint)
-  if advice := kinds.advice(inner):
+  if advice := hints.advice(inner):
     raise ValueError(f"these are no directions: {advice}.")
   if not checkpoint:
     raise ValueError("there are no directions in it; pass the whole file.")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from encoder4editing_jax.converters import kinds, table as tables, transfer
+from encoder4editing_jax.converters import hints, table as tables, transfer
 from encoder4editing_jax.converters.irse import (
   SQUEEZE,
   body_arguments,
@@ -107,7 +107,7 @@ def lpips_table(net: LPIPS) -> Table:
   parts = []
   for i, (name, layer) in enumerate(_weighted(net.net)):
     target = f"trunk.layers.{i}"
-    inner = ("",)
+    inner: tuple[str, ...] = ("",)
     if isinstance(layer, trunks.Fire):
       inner = (".squeeze", ".expand1x1", ".expand3x3")
     parts += [linear(name + part, target + part, CONV) for part in inner]
@@ -140,7 +140,7 @@ def _check_heads(heads: Source, trunk: Source, net: LPIPS) -> None:
   """The heads are heads, and fit the maps of the trunk."""
   first = "lin0.model.1.weight"
   if first not in heads:
-    advice = kinds.advice(heads) or "pass the file of LPIPS, version 0.1"
+    advice = hints.advice(heads) or "pass the file of LPIPS, version 0.1"
     raise ValueError(f"linear lacks {first!r}: {advice}.")
   if both := sorted(set(heads) & set(trunk)):
     raise ValueError(

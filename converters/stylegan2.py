@@ -169,8 +169,10 @@ def centre(rows: np.ndarray) -> np.ndarray:
 
 def compute_w_avg(generator: Generator) -> jax.Array:
   """The mean code of a generator whose file has none; always the same."""
+  how = f"mean of {W_AVG_SAMPLES} random codes (seed {W_AVG_SEED})"
   _log.warning(
-    "the checkpoint has no latent_avg; computed it as the mean of "
-    f"{W_AVG_SAMPLES} random codes (seed {W_AVG_SEED})."
+    "the checkpoint has no latent_avg; computed it as the %s.",
+    how,
+    extra={"provenance": {"w_avg": how}},
   )
   return generator.mean_latent(W_AVG_SAMPLES, jax.random.key(W_AVG_SEED))

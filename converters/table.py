@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from encoder4editing_jax.converters import kinds
+from encoder4editing_jax.converters import hints
 
 Array = np.ndarray
 Source = Mapping[str, Any]
@@ -148,7 +148,7 @@ def shape(source: Source, name: str, ndim: int, what: str) -> Shape:
     usual = "pass its whole state_dict to the converter of its kind"
     raise ValueError(
       f"{name!r} is missing, so this is not {what} (it holds {some}, ...); "
-      f"{kinds.advice(source) or usual}."
+      f"{hints.advice(source) or usual}."
     )
   found = tuple(np.shape(source[name]))
   if len(found) != ndim:

@@ -1,5 +1,6 @@
 """Moves arrays as a table says, from a checkpoint to a module and back."""
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from encoder4editing_jax.converters.table import (
   Table,
 )
 from encoder4editing_jax.weights import leaves
+
+_log = logging.getLogger("encoder4editing_jax.converters")
 
 
 def source_shapes(module: nnx.Module, table: Table) -> dict[str, Shape]:
@@ -75,6 +78,10 @@ def _check_names(table: Table, shapes: Iterable[str], source: Source) -> None:
     extra,
     "the checkpoint has {}, which this network does not; remove what does not "
     "belong to it, or convert it as the network that it is.",
+  )
+  unused = sorted(map(str, set(source) - needed))
+  _log.info(
+    "%d tensors have no use here", len(unused), extra={"unused": unused}
   )
 
 

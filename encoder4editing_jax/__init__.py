@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
   "Config": "config",
-  "load": "weights",
+  "load": "converters.loading",
   "save": "weights",
   "Generator": "models.stylegan2",
   "ArcFace": "models.arcface",

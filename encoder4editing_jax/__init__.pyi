@@ -12,6 +12,7 @@ from encoder4editing_jax import (
   weights as weights,
 )
 from encoder4editing_jax.config import Config as Config
+from encoder4editing_jax.converters.loading import load as load
 from encoder4editing_jax.models.arcface import ArcFace as ArcFace
 from encoder4editing_jax.models.discriminator import (
   Discriminator as Discriminator,
@@ -33,6 +34,6 @@ from encoder4editing_jax.models.irse import Backbone as Backbone
 from encoder4editing_jax.models.lpips import LPIPS as LPIPS
 from encoder4editing_jax.models.moco import MoCo as MoCo
 from encoder4editing_jax.models.stylegan2 import Generator as Generator
-from encoder4editing_jax.weights import load as load, save as save
+from encoder4editing_jax.weights import save as save
 
 __version__: str

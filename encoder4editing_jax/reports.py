@@ -24,6 +24,7 @@ def file_text(found: dict[str, Any]) -> str:
   ]
   if found["n_styles"]:
     lines.append(f"  styles      {found['n_styles']}")
+  lines += [f"  {k:10}  {v}" for k, v in found["provenance"].items()]
   return "\n".join((*lines, *_tree(found["architecture"], "  ")))
 
 

@@ -4,15 +4,14 @@ A file is enough to rebuild its module: the metadata hold one JSON value,
 `{"format": 1, "architecture": {"module": "Generator", "size": 64, ...}}`, with
 the arguments of the constructor, which every public network keeps as
 attributes of the same names. Arrays are named by the path of their leaf, for
-example `synthesis.blocks.0.conv1.kernel`. Nothing in a file is executed.
+example `synthesis.blocks.0.conv1.kernel`. Nothing in a file is executed. An
+optional entry `provenance` says where the weights are from; nothing depends on
+it.
 """
 
-import importlib
-import inspect
 import json
 import math
 import os
-import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,95 +22,16 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from encoder4editing_jax import files, models
+from encoder4editing_jax import architectures, files
+from encoder4editing_jax.architectures import Shapes
 
 FORMAT = 1
 _KEY = "encoder4editing_jax"
-
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-def _find_class(name: str) -> type[nnx.Module]:
-  """The network class of that name in `encoder4editing_jax.models`."""
-  for info in pkgutil.iter_modules(models.__path__, f"{models.__name__}."):
-    found = getattr(importlib.import_module(info.name), name, None)
-    if (
-      inspect.isclass(found)
-      and issubclass(found, nnx.Module)
-      and found.__module__ == info.name
-    ):
-      return found
-  raise ValueError(f"{name!r} is not a network of {models.__name__}")
-
-
-def _arguments(cls: type[nnx.Module]) -> list[str]:
-  return list(inspect.signature(cls.__init__).parameters)[1:]
-
-
-def architecture(module: nnx.Module) -> dict[str, Any]:
-  """The class of a network and the arguments that built it, fit for JSON.
-
-  Arguments that are arrays are left out: they are leaves of the module.
-
-  Raises:
-    ValueError: the class is not one of `encoder4editing_jax.models`, or an
-      argument is not kept as a plain attribute of the same name.
-  """
-  cls = type(module)
-  if _find_class(cls.__name__) is not cls:
-    raise ValueError(f"{cls} is not a network of {models.__name__}")
-  out: dict[str, Any] = {"module": cls.__name__}
-  for name in _arguments(cls):
-    if name == "rngs":
-      continue
-    if not hasattr(module, name):
-      raise ValueError(
-        f"{cls.__name__} does not keep its argument {name!r}; store it as "
-        "an attribute of the same name."
-      )
-    value = getattr(module, name)
-    if isinstance(value, nnx.Module):
-      out[name] = architecture(value)
-    elif not isinstance(value, nnx.Variable):
-      out[name] = _plain(value, f"{cls.__name__}.{name}")
-  return out
-
-
-def _plain(value: Any, name: str) -> Any:
-  if value is None or isinstance(value, bool | int | float | str):
-    return value
-  if isinstance(value, tuple | list):
-    return [_plain(v, name) for v in value]
-  raise ValueError(
-    f"{name} is {value!r}; only numbers, strings, tuples and None can be saved."
-  )
-
-
-def _build(tree: Mapping[str, Any], shapes: Shapes, prefix: str) -> nnx.Module:
-  """Constructs a module; meant to be traced, so that it costs nothing."""
-  cls = _find_class(tree["module"])
-  arguments = _arguments(cls)
-  if unknown := sorted(set(tree) - {"module"} - set(arguments)):
-    raise ValueError(f"{cls.__name__} has no argument {unknown[0]!r}")
-  values: dict[str, Any] = {}
-  for name in arguments:
-    if name == "rngs":
-      values[name] = nnx.Rngs(0)
-    elif isinstance(tree.get(name), Mapping):
-      values[name] = _build(tree[name], shapes, f"{prefix}{name}.")
-    elif name in tree:
-      values[name] = _tuples(tree[name])
-    elif prefix + name in shapes:
-      values[name] = jnp.zeros(shapes[prefix + name])
-  return cls(**values)
-
-
-def _tuples(value: Any) -> Any:
-  return tuple(map(_tuples, value)) if isinstance(value, list) else value
+_ENTRIES = {"format", "architecture", "dtype", "provenance"}
 
 
 def _abstract(tree: Mapping[str, Any], shapes: Shapes) -> nnx.Module:
-  return nnx.eval_shape(lambda: _build(tree, shapes, ""))
+  return nnx.eval_shape(lambda: architectures.build(tree, shapes))
 
 
 def leaves(module: nnx.Module) -> dict[str, nnx.Variable]:
@@ -137,7 +57,11 @@ def _check(
 
 
 def save(
-  module: nnx.Module, path: str | os.PathLike[str], *, dtype: str | None = None
+  module: nnx.Module,
+  path: str | os.PathLike[str],
+  *,
+  dtype: str | None = None,
+  provenance: Mapping[str, Any] | None = None,
 ) -> None:
   """Writes a network to a file that `load` opens; replaces it atomically.
 
@@ -145,15 +69,17 @@ def save(
     module: a network of `encoder4editing_jax.models`.
     path: the file, by custom `*.safetensors`.
     dtype: "float16" halves the file (11 bits of precision); `load` casts back.
+    provenance: where the weights are from, as texts and whole numbers by name;
+      `describe` shows it.
 
   Raises:
-    ValueError: the module could not be rebuilt from its attributes, or a
-      value exceeds the range of `dtype`.
+    ValueError: the module could not be rebuilt from its attributes, a value
+      exceeds the range of `dtype`, or `provenance` holds something else.
   """
   path = Path(path)
   if dtype not in (None, "float16"):
     raise ValueError(f"dtype={dtype!r} is unknown; use 'float16' or None.")
-  tree = architecture(module)
+  tree = architectures.architecture(module)
   tensors = {k: np.asarray(v[...]) for k, v in leaves(module).items()}
   shapes = {name: value.shape for name, value in tensors.items()}
   _check(path, leaves(_abstract(tree, shapes)), shapes)
@@ -161,7 +87,20 @@ def save(
   if dtype is not None:
     header["dtype"] = dtype
     tensors = {k: _narrow(v, dtype, k) for k, v in tensors.items()}
+  if provenance:
+    header["provenance"] = _check_provenance(provenance)
   _write(path, tensors, {_KEY: json.dumps(header, sort_keys=True)})
+
+
+def _check_provenance(provenance: Any) -> dict[str, str | int]:
+  good = isinstance(provenance, Mapping) and all(
+    isinstance(k, str) and type(v) in (str, int) for k, v in provenance.items()
+  )
+  if not good:
+    raise ValueError(
+      f"provenance is {provenance!r}; give texts and whole numbers by name."
+    )
+  return dict(provenance)
 
 
 def _narrow(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
@@ -192,7 +131,7 @@ def _open(path: Path) -> tuple[Any, dict[str, Any], Shapes]:
   except safetensors.SafetensorError as error:
     raise ValueError(
       f"{path}: not a whole safetensors file ({error}); official .pt and .pkl "
-      "files go through encoder4editing_jax.converters."
+      "files are converted by `e4e convert`."
     ) from None
   header = _header(path, file.metadata())
   names = file.keys()
@@ -215,6 +154,12 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     )
   if not isinstance(tree, dict) or not isinstance(tree.get("module"), str):
     raise ValueError(f"{path}: the architecture names no module.")
+  if unknown := sorted(set(header) - _ENTRIES):
+    raise ValueError(f"{path}: its header has an unknown entry {unknown[0]!r}.")
+  try:
+    _check_provenance(header.get("provenance", {}))
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from None
   return header
 
 
@@ -227,6 +172,15 @@ def _rebuild(
     raise ValueError(f"{path}: architecture: {error}") from error
   _check(path, leaves(module), shapes)
   return module
+
+
+def is_native(path: str | os.PathLike[str]) -> bool:
+  """Whether a file is one of `save`, whole; by its content, not its name."""
+  try:
+    with safetensors.safe_open(path, framework="numpy") as file:
+      return _KEY in (file.metadata() or {})
+  except (OSError, safetensors.SafetensorError):
+    return False
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -267,7 +221,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
   Returns:
     `file`, `bytes`, `module`, `n_styles` (or None), `parameters` (how many
     trained numbers), `buffers` (how many others), `dtype` (of the stored
-    values) and `architecture`.
+    values), `architecture` and `provenance` (where they are from; may be
+    empty).
 
   Raises:
     FileNotFoundError, ValueError: as `load`.
@@ -289,4 +244,5 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     "buffers": sum(map(math.prod, shapes.values())) - parameters,
     "dtype": header.get("dtype", "float32"),
     "architecture": header["architecture"],
+    "provenance": header.get("provenance", {}),
   }

@@ -15,7 +15,7 @@ PACKAGE = "encoder4editing_jax"
 # units to its left on its own floor.
 FLOORS = (
   ("files", "config_rules", "config", "ops"),
-  ("models", "weights"),
+  ("models", "architectures", "weights"),
   ("losses", "editing", "metrics", "align", "data", "faceworld"),
   ("training",),
   ("configs", "converters", "inference", "reports", "cli", "demo", "train"),
@@ -36,7 +36,7 @@ OWNERS = {
   "tensorflow": (),
   "tensorflow_datasets": ("data/",),
   "torch": (),
-  "tyro": ("cli.py",),
+  "tyro": ("cli/",),
 }
 
 # What the library itself has to work without.

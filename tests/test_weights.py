@@ -11,7 +11,7 @@ from flax import nnx
 from random_weights import randomised
 
 import encoder4editing_jax as e4e
-from encoder4editing_jax import weights
+from encoder4editing_jax import architectures, reports, weights
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,9 @@ def rewrite(path, change=None, header=None):
 def test_a_loaded_network_is_the_saved_one(generator, path):
   loaded = weights.load(path)
   assert type(loaded) is type(generator)
-  assert weights.architecture(loaded) == weights.architecture(generator)
+  assert architectures.architecture(loaded) == architectures.architecture(
+    generator
+  )
   assert loaded.constant_shape == (4, 4)
   kinds = zip(
     jax.tree.leaves(nnx.state(generator), is_leaf=is_variable),
@@ -158,6 +160,9 @@ def test_a_wrong_leaf_is_named(path, change, message):
     (lambda h: h["architecture"].update(depth=3), "no argument 'depth'"),
     (lambda h: h["architecture"].update(size=9), "size 9"),
     (lambda h: h["architecture"].update(size=16), "is not in the file"),
+    (lambda h: h.update(provenence={}), "unknown entry 'provenence'"),
+    (lambda h: h.update(provenance="me"), "provenance is 'me'"),
+    (lambda h: h.update(provenance={"a": {}}), "texts and whole numbers"),
   ],
 )
 def test_a_wrong_header_is_refused(path, header, message):
@@ -199,3 +204,30 @@ def test_networks_that_cannot_be_rebuilt_are_not_saved(generator, tmp_path):
   with pytest.raises(ValueError, match="float8"):
     weights.save(generator, tmp_path / "m.safetensors", dtype="float8")
   assert not list(tmp_path.iterdir())
+
+
+def test_provenance_is_kept_shown_and_changes_nothing_else(
+  generator, path, tmp_path
+):
+  other = tmp_path / "from.safetensors"
+  provenance = {"source": "stylegan2.pt", "w_avg_seed": 0}
+  weights.save(generator, other, provenance=provenance)
+  assert weights.describe(other)["provenance"] == provenance
+  assert weights.describe(path)["provenance"] == {}
+  ours, theirs = leaves(weights.load(path)), leaves(weights.load(other))
+  assert all(np.array_equal(theirs[k], ours[k]) for k in ours)
+  text = reports.file_text(weights.describe(other))
+  assert "source      stylegan2.pt" in text
+  for bad in ({"seconds": 1.5}, {"a": None}):
+    with pytest.raises(ValueError, match="provenance is"):
+      weights.save(generator, tmp_path / "bad.safetensors", provenance=bad)
+  assert not (tmp_path / "bad.safetensors").exists()
+
+
+def test_native_files_are_told_by_their_content(path, tmp_path):
+  assert weights.is_native(path)
+  renamed = path.rename(tmp_path / "weights.pt")
+  assert weights.is_native(renamed)
+  safetensors.numpy.save_file({"a": np.ones(2)}, tmp_path / "b.safetensors")
+  for other in (tmp_path / "b.safetensors", tmp_path, tmp_path / "absent"):
+    assert not weights.is_native(other)

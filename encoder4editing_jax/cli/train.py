@@ -1,30 +1,20 @@
-"""Command lines: flags to typed values, typed values to the library.
-
-Errors that the user can mend end with one line on standard error and exit
-status 2.
-"""
+"""`e4e train` and `train.py`: from flags and a run card to a run."""
 
 import argparse
-import contextlib
-import difflib
-import io
-import json
 import re
 import runpy
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import tyro
 
-from encoder4editing_jax import __version__
+from encoder4editing_jax.cli.parsing import nearest, parse
 from encoder4editing_jax.config import Config, ConfigError, section_types
 
-Arguments = TypeVar("Arguments")
-
-CARDS = Path(__file__).parent / "configs"
+CARDS = Path(__file__).parents[1] / "configs"
 
 
 @dataclass(frozen=True)
@@ -42,97 +32,6 @@ class TrainArguments:
   """Folder of the run: checkpoints, metrics, pictures, results."""
 
   settings: Annotated[Config, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True)
-class InfoArguments:
-  """Say what is in a file of weights."""
-
-  file: tyro.conf.Positional[str]
-  """A .safetensors file that this library wrote."""
-
-  json: bool = False
-  """Print one JSON object."""
-
-
-@dataclass(frozen=True)
-class DoctorArguments:
-  """Print versions and devices, and test one picture.
-
-  Exit status 1 if the picture is wrong."""
-
-  json: bool = False
-  """Print one JSON object."""
-
-
-_PLAIN = (tyro.conf.FlagCreatePairsOff,)
-
-USAGE = """\
-usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
-
-  train    train an encoder; the same as train.py
-  info     say what is in a file of weights
-  doctor   print versions and devices, and test one picture
-
-  --version"""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """The console command `e4e`.
-
-  Args:
-    argv: the verb and its flags; those of the process if None.
-
-  Returns:
-    The exit status: 0; 2 for what the user can mend.
-  """
-  words = list(sys.argv[1:] if argv is None else argv)
-  verb = words[0] if words else ""
-  if verb in ("-h", "--help"):
-    print(USAGE)
-    return 0
-  if verb == "--version":
-    print(f"encoder4editing_jax {__version__}")
-    return 0
-  verbs = {"train": train, "info": info, "doctor": doctor}
-  if verb == "train":  # mends its own; whatever else happens is a traceback
-    return train(words[1:], prog="e4e train")
-  try:
-    if verb not in verbs:
-      what = f"unknown command {verb}" if verb else "a command is missing"
-      raise ConfigError(f"{what}; {_nearest(verb, list(verbs))}")
-    return verbs[verb](words[1:])
-  except (OSError, ValueError) as error:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
-
-
-def info(argv: Sequence[str]) -> int:
-  """`e4e info FILE`: network, architecture, size.
-
-  Raises:
-    ConfigError, FileNotFoundError, ValueError: wrong flags or file.
-  """
-  asked = _parse(InfoArguments, argv, prog="e4e info", config=_PLAIN)
-  from encoder4editing_jax import reports, weights
-
-  found = weights.describe(asked.file)
-  print(json.dumps(found) if asked.json else reports.file_text(found))
-  return 0
-
-
-def doctor(argv: Sequence[str]) -> int:
-  """`e4e doctor`: 0 if the self-test passes, else 1.
-
-  Raises:
-    ConfigError: wrong flags.
-  """
-  asked = _parse(DoctorArguments, argv, prog="e4e doctor", config=_PLAIN)
-  from encoder4editing_jax import reports
-
-  found = reports.machine()
-  print(json.dumps(found) if asked.json else reports.machine_text(found))
-  return 0 if found["self_test"]["ok"] else 1
 
 
 def train(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
@@ -191,7 +90,7 @@ def parse_train(
   for name, example in (("config", "configs/toy.py"), ("workdir", "runs/toy")):
     if not getattr(named, name):
       raise ConfigError(f"--{name} is missing; add --{name} {example}")
-  parsed = _parse(TrainArguments, argv, prog=prog, default=default)
+  parsed = parse(TrainArguments, argv, prog=prog, default=default)
   return parsed.settings, parsed.workdir
 
 
@@ -226,19 +125,6 @@ def load_config(name: str) -> Config:
   return config
 
 
-def _parse(
-  target: type[Arguments], argv: Sequence[str], **options: Any
-) -> Arguments:
-  complaint = io.StringIO()
-  try:
-    with contextlib.redirect_stderr(complaint):
-      return tyro.cli(target, args=list(argv), use_underscores=True, **options)
-  except SystemExit as error:
-    if not error.code:  # --help
-      raise
-    raise ConfigError(_one_line(complaint.getvalue())) from error
-
-
 def _flags() -> list[str]:
   """All flags of `TrainArguments`, as they are written."""
   found = ["--config", "--workdir"]
@@ -257,7 +143,7 @@ def _check_flags(argv: Sequence[str]) -> None:
   for word in argv:
     flag = word.split("=")[0]
     if flag.startswith("--") and flag.replace("_", "-") not in spelled:
-      raise ConfigError(f"unknown option {flag}; {_nearest(flag, known)}")
+      raise ConfigError(f"unknown option {flag}; {nearest(flag, known)}")
 
 
 def _explain(error: TypeError) -> str:
@@ -277,22 +163,4 @@ def _explain(error: TypeError) -> str:
     names = [f.name for f in fields(section_types()[section])]
   known = [prefix + name for name in names]
   name = prefix + found[2]
-  return f"unknown config field {name}; {_nearest(name, known)}"
-
-
-def _nearest(name: str, known: list[str]) -> str:
-  near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-  if near:
-    return f"did you mean {near[0]}? --help lists all"
-  last = name.split(".")[-1]
-  same = [k for k in known if k.lstrip("-").split(".")[-1] == last.lstrip("-")]
-  if same:
-    return f"did you mean {same[0]}? --help lists all"
-  return "--help lists all"
-
-
-def _one_line(text: str) -> str:
-  """tyro's boxed message without the box and the repeated help."""
-  lines = [line.strip("╭╮╰╯│─ ") for line in text.splitlines()[1:]]
-  end = next((i for i, line in enumerate(lines) if not line), len(lines))
-  return " ".join(lines[:end]) + " (--help explains)"
+  return f"unknown config field {name}; {nearest(name, known)}"

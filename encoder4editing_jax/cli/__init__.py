@@ -1,0 +1,53 @@
+"""Command lines: flags to typed values, typed values to the library.
+
+Errors that the user can mend end with one line on standard error and exit
+status 2.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from encoder4editing_jax import __version__
+from encoder4editing_jax.cli.about import doctor, info
+from encoder4editing_jax.cli.parsing import nearest
+from encoder4editing_jax.cli.train import train as train
+from encoder4editing_jax.config import ConfigError
+
+USAGE = """\
+usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
+
+  train    train an encoder; the same as train.py
+  info     say what is in a file of weights
+  doctor   print versions and devices, and test one picture
+
+  --version"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """The console command `e4e`.
+
+  Args:
+    argv: the verb and its flags; those of the process if None.
+
+  Returns:
+    The exit status: 0; 2 for what the user can mend.
+  """
+  words = list(sys.argv[1:] if argv is None else argv)
+  verb = words[0] if words else ""
+  if verb in ("-h", "--help"):
+    print(USAGE)
+    return 0
+  if verb == "--version":
+    print(f"encoder4editing_jax {__version__}")
+    return 0
+  verbs = {"train": train, "info": info, "doctor": doctor}
+  if verb == "train":  # mends its own; whatever else happens is a traceback
+    return train(words[1:], prog="e4e train")
+  try:
+    if verb not in verbs:
+      what = f"unknown command {verb}" if verb else "a command is missing"
+      raise ConfigError(f"{what}; {nearest(verb, list(verbs))}")
+    return verbs[verb](words[1:])
+  except (OSError, ValueError) as error:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2

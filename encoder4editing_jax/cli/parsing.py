@@ -1,0 +1,53 @@
+"""Flags to dataclasses; mistakes to one line that names the nearest flag."""
+
+import contextlib
+import difflib
+import io
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from encoder4editing_jax.config import ConfigError
+
+Arguments = TypeVar("Arguments")
+
+PLAIN = (tyro.conf.FlagCreatePairsOff,)
+
+
+def parse(
+  target: type[Arguments], argv: Sequence[str], **options: Any
+) -> Arguments:
+  """A dataclass from flags.
+
+  Raises:
+    ConfigError: a wrong flag or value, in one line.
+    SystemExit: with status 0, after `--help`.
+  """
+  complaint = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(complaint):
+      return tyro.cli(target, args=list(argv), use_underscores=True, **options)
+  except SystemExit as error:
+    if not error.code:  # --help
+      raise
+    raise ConfigError(_one_line(complaint.getvalue())) from error
+
+
+def nearest(name: str, known: list[str]) -> str:
+  """A hint: the known name that is most like one, if one is."""
+  near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+  if near:
+    return f"did you mean {near[0]}? --help lists all"
+  last = name.split(".")[-1]
+  same = [k for k in known if k.lstrip("-").split(".")[-1] == last.lstrip("-")]
+  if same:
+    return f"did you mean {same[0]}? --help lists all"
+  return "--help lists all"
+
+
+def _one_line(text: str) -> str:
+  """tyro's boxed message without the box and the repeated help."""
+  lines = [line.strip("╭╮╰╯│─ ") for line in text.splitlines()[1:]]
+  end = next((i for i, line in enumerate(lines) if not line), len(lines))
+  return " ".join(lines[:end]) + " (--help explains)"
