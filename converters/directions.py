@@ -1,7 +1,7 @@
 """Directions of editing: InterFaceGAN's boundaries, GANSpace's components.
 
-Files that e4e and its kin ship. What comes out is named numpy arrays of
-float32 for `encoder4editing_jax.editing`.
+Files that e4e and its kin ship. What comes out is named arrays of float32 for
+`encoder4editing_jax.editing`.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from encoder4editing_jax.converters import hints
 
@@ -70,9 +71,7 @@ def _ganspace(checkpoint: Mapping[str, Any]) -> dict[str, np.ndarray]:
   return {"mean": mean[0], "components": comp[:, 0], "std": std}
 
 
-def to_directions(
-  checkpoint: Any, name: str = "direction"
-) -> dict[str, np.ndarray]:
+def to_directions(checkpoint: Any, name: str = "direction") -> dict[str, Array]:
   """Directions by name, or the principal components of GANSpace.
 
   Args:
@@ -94,12 +93,14 @@ def to_directions(
     ValueError: anything else, named.
   """
   if not isinstance(checkpoint, Mapping):
-    return {name: _direction(checkpoint, name)}
+    return {name: jnp.asarray(_direction(checkpoint, name))}
   if "comp" in checkpoint or "std" in checkpoint:
-    return _ganspace(checkpoint)
+    return {k: jnp.asarray(v) for k, v in _ganspace(checkpoint).items()}
   inner = checkpoint.get("state_dict", checkpoint)
   if advice := hints.advice(inner):
     raise ValueError(f"these are no directions: {advice}.")
   if not checkpoint:
     raise ValueError("there are no directions in it; pass the whole file.")
-  return {str(k): _direction(v, str(k)) for k, v in checkpoint.items()}
+  return {
+    str(k): jnp.asarray(_direction(v, str(k))) for k, v in checkpoint.items()
+  }

@@ -32,6 +32,7 @@ from encoder4editing_jax.models.moco import BottleneckBlock, MoCo
 
 _PROJECTION = "output_layer.3.weight"
 
+FIRE = (".squeeze", ".expand1x1", ".expand3x3")
 HEAD = Layout(lambda x: x.reshape(-1), lambda x: x.reshape(1, -1, 1, 1))
 
 
@@ -107,9 +108,7 @@ def lpips_table(net: LPIPS) -> Table:
   parts = []
   for i, (name, layer) in enumerate(_weighted(net.net)):
     target = f"trunk.layers.{i}"
-    inner: tuple[str, ...] = ("",)
-    if isinstance(layer, trunks.Fire):
-      inner = (".squeeze", ".expand1x1", ".expand3x3")
+    inner = FIRE if isinstance(layer, trunks.Fire) else ("",)
     parts += [linear(name + part, target + part, CONV) for part in inner]
   rows = (
     Row(f"lin{i}.model.1.weight", f"heads.{i}", HEAD)
@@ -141,7 +140,7 @@ def _check_heads(heads: Source, trunk: Source, net: LPIPS) -> None:
   first = "lin0.model.1.weight"
   if first not in heads:
     advice = hints.advice(heads) or "pass the file of LPIPS, version 0.1"
-    raise ValueError(f"linear lacks {first!r}: {advice}.")
+    raise ValueError(f"linear lacks {first!r}; {advice}.")
   if both := sorted(set(heads) & set(trunk)):
     raise ValueError(
       f"trunk and linear both have {both[0]!r}; pass the state_dict of "
@@ -182,8 +181,6 @@ def to_lpips(
 
 # MoCo.
 
-_STAGE = "layer{}.{{}}.conv1.weight"
-
 
 def bottleneck_table(block: BottleneckBlock) -> Table:
   """The names of one block of torchvision's ResNet-50."""
@@ -215,11 +212,12 @@ def moco_arguments(source: Source, prefix: str) -> dict[str, Any]:
   what = "MoCo's ResNet-50"
   tables.shape(source, f"{prefix}conv1.weight", 4, what)
   tables.shape(source, f"{prefix}layer1.0.conv3.weight", 4, what)
-  stages = [prefix + _STAGE.format(stage) for stage in range(1, 5)]
+  stages = [f"{prefix}layer{stage}." for stage in range(1, 5)]
   return {
-    "depths": tuple(tables.count(source, name) for name in stages),
+    "depths": tuple(tables.numbered(source, stage) for stage in stages),
     "channels": tuple(
-      tables.shape(source, name.format(0), 4, what)[0] for name in stages
+      tables.shape(source, f"{stage}0.conv1.weight", 4, what)[0]
+      for stage in stages
     ),
   }
 

@@ -21,14 +21,14 @@ KINDS = (
   ("features.3.squeeze.weight", "SqueezeNet", 'to_lpips with net="squeeze"'),
   ("features.2.weight", "VGG", 'to_lpips with net="vgg"'),
   ("features.3.weight", "AlexNet", 'to_lpips with net="alex"'),
-  ("lin0.model.1.weight", "the heads of LPIPS", "them as linear in to_lpips"),
+  ("lin0.model.1.weight", "the heads of LPIPS", "to_lpips as linear"),
   ("comp", "a GANSpace file", "to_directions"),
 )
 
 
 def advice(names: Container[str]) -> str | None:
-  """What has these names, and the converter for it; None if unknown."""
+  """What these are names of, and its converter; None if unknown."""
   for name, kind, converter in KINDS:
     if name in names:
-      return f"it is {kind}; use {converter}"
+      return f"it has names of {kind}: pass all of it to {converter}"
   return None

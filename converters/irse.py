@@ -143,19 +143,20 @@ def resnet_arguments(source: Source) -> dict[str, Any]:
       "'layer1.0.conv3.weight' is of a ResNet of 50 or more layers, which no "
       "encoder here begins with; pass ResNet-34, or for MoCo use to_moco."
     )
-  names = [f"layer{stage}.{{}}.conv1.weight" for stage in range(1, 5)]
-  depths = tuple(tables.count(source, name) for name in names)
+  stages = [f"layer{stage}." for stage in range(1, 5)]
+  depths = tuple(tables.numbered(source, stage) for stage in stages)
   layers = {depths: layers for layers, depths in resnet.STAGES.items()}
   if depths not in layers:
     raise ValueError(
       f"the checkpoint has {depths} blocks in the four stages "
-      f"({names[0].format('*')!r} ...); bodies have {sorted(layers)}."
+      f"('layer1.*' ...); bodies have {sorted(layers)}."
     )
   return {
     "num_layers": layers[depths],
     "input_channels": tables.shape(source, "conv1.weight", 4, _WHAT)[1],
     "channels": tuple(
-      tables.shape(source, name.format(0), 4, _WHAT)[0] for name in names
+      tables.shape(source, f"{stage}0.conv1.weight", 4, _WHAT)[0]
+      for stage in stages
     ),
   }
 

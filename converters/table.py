@@ -141,6 +141,13 @@ def sides(source: Source, name: str) -> list[int]:
   return found
 
 
+def numbered(source: Source, prefix: str) -> int:
+  """How many different numbers follow `prefix` in names, as in `prefix3.x`."""
+  pattern = re.compile(rf"{re.escape(prefix)}(\d+)\.")
+  found = (pattern.match(str(name)) for name in source)
+  return len({match[1] for match in found if match})
+
+
 def shape(source: Source, name: str, ndim: int, what: str) -> Shape:
   """The shape of a tensor from which an architecture is read."""
   if name not in source:

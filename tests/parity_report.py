@@ -38,8 +38,9 @@ relative distance |ours - theirs| / |theirs| (2-norms; of large fields it is
 taken over every k-th value, and the mean, standard deviation and largest
 magnitude of the whole field count too). The tolerance is three times the
 distance between the original's own float32 and float64 results, or 2e-5 where
-that is larger. `tests/parity.py` says more; `pytest tests/test_parity.py`
-checks the quick rows, `-m slow` the others.
+that is larger. The gradients of LPIPS are computed in float64: in float32 they
+jump where two values in a pool are nearly equal. `tests/parity.py` says more;
+`pytest tests/test_parity.py` checks the quick rows, `-m slow` the others.
 
 {passed} of {fields} fields in {cases} cases agree. Per case, the field that
 comes closest to its tolerance:
