@@ -8,7 +8,7 @@ from flax import nnx
 from random_weights import apply, randomised
 
 import encoder4editing_jax as e4e
-from encoder4editing_jax import weights
+from encoder4editing_jax import architectures, weights
 from encoder4editing_jax.models.arcface import face_crop
 from encoder4editing_jax.models.layers import max_pool
 from encoder4editing_jax.models.lpips import SCALE, SHIFT, unit_length
@@ -317,7 +317,7 @@ def test_a_file_is_enough_to_rebuild_them(make, tmp_path):
   network = make()
   weights.save(network, tmp_path / "n.safetensors")
   again = e4e.load(tmp_path / "n.safetensors")
-  assert weights.architecture(again) == weights.architecture(network)
+  assert architectures.architecture(again) == weights.architecture(network)
   for a, b in zip(
     jax.tree.leaves(nnx.state(network)),
     jax.tree.leaves(nnx.state(again)),
