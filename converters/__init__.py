@@ -33,4 +33,18 @@ from encoder4editing_jax.converters.limits import (
   CheckpointError as CheckpointError,
   Limits as Limits,
 )
+from encoder4editing_jax.converters.official import (
+  from_arcface as from_arcface,
+  from_discriminator as from_discriminator,
+  from_generator as from_generator,
+  from_inverter as from_inverter,
+  from_latent_discriminator as from_latent_discriminator,
+)
+from encoder4editing_jax.converters.optimizers import (
+  OptimizerState as OptimizerState,
+)
 from encoder4editing_jax.converters.reader import read as read
+from encoder4editing_jax.converters.training_state import (
+  TrainingState as TrainingState,
+  to_training_state as to_training_state,
+)

@@ -60,6 +60,11 @@ def _candidates(source: Source) -> tuple[str, ...]:
   )
 
 
+def class_name(encoder_type: str) -> str:
+  """Our name of an encoder that has another one in the published code."""
+  return _OFFICIAL.get(encoder_type, encoder_type)
+
+
 def encoder_class(source: Source, encoder_type: str | None) -> type:
   """The class of an encoder, from its names and what it is said to be.
 
@@ -76,7 +81,7 @@ def encoder_class(source: Source, encoder_type: str | None) -> type:
         "that it was trained as."
       )
     return getattr(encoders, fits[0])
-  name = _OFFICIAL.get(encoder_type, encoder_type)
+  name = class_name(encoder_type)
   if name not in fits:
     raise ValueError(
       f"encoder_type is {encoder_type!r}, but the tensors are those of "
@@ -154,12 +159,13 @@ def encoder_arguments(
   return arguments | {"n_styles": n_styles, "style_dim": style_dim}
 
 
-def _options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+  """The options of a checkpoint: a mapping, a namespace, or none."""
   opts = checkpoint.get("opts") or {}
   return dict(opts) if isinstance(opts, Mapping) else dict(vars(opts))
 
 
-def _check_options(opts: Mapping[str, Any], size: int, channels: int) -> None:
+def check_options(opts: Mapping[str, Any], size: int, channels: int) -> None:
   """What the options say about the shapes agrees with them."""
   found = {"stylegan_size": size, "output_size": size, "input_nc": channels}
   if opts.get("label_nc"):
@@ -199,7 +205,7 @@ def to_inverter(
     ValueError: what the encoder is cannot be told, options and tensors
       disagree, or as `transfer.fill`.
   """
-  opts = _options(checkpoint)
+  opts = read_options(checkpoint)
   state = stylegan2.unwrap(checkpoint, "state_dict")
   source = tables.below(state, "encoder.")
   cls = encoder_class(source, encoder_type or opts.get("encoder_type"))
@@ -208,7 +214,7 @@ def to_inverter(
   n = 2 * (size.bit_length() - 1) - 2
   e_arguments = encoder_arguments(source, cls, n, d)
   channels = e_arguments["input_channels"]
-  _check_options(opts, size, channels)
+  check_options(opts, size, channels)
   restyle = channels == 6 and not opts.get("label_nc")
   latent_avg = checkpoint.get("latent_avg")
   w_avg, generator_w_avg = _w_avg(latent_avg, opts, restyle, n, d)

@@ -99,8 +99,12 @@ def _check_fixed(table: Table, source: Source) -> None:
       )
 
 
-def _take(source: Source, row: Row, expected: Shape) -> Array:
-  """The tensor in our layout; finite, float32, still a view where it can be."""
+def take(source: Source, row: Row, expected: Shape) -> Array:
+  """A tensor in our layout; finite, float32, still a view where it can be.
+
+  Raises:
+    ValueError: it has another shape or type, or is not finite.
+  """
   value = np.asarray(source[row.source])
   if value.shape != expected:
     raise ValueError(
@@ -155,7 +159,7 @@ def fill(
     name = ".".join(map(str, keys))
     value = np.empty(leaf.shape, np.float32)
     for row in rows.get(name, ()):
-      part = _take(source, row, shapes[row.source])
+      part = take(source, row, shapes[row.source])
       value[... if row.index is None else row.index] = part
     if name in given:
       value[...] = given[name]
