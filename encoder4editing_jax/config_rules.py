@@ -94,6 +94,9 @@ def _rules(c: Any) -> Iterator[tuple[bool, str]]:
   yield layers not in DEPTHS, f"model.num_layers is {layers}; use {DEPTHS}."
   bad = len(c.model.channels) != 4 or min(c.model.channels, default=0) < 1
   yield bad, f"model.channels is {c.model.channels}; give four, 1 or more each."
+  clip = c.optim.clip_norm
+  bad = clip is not None and not clip > 0
+  yield bad, f"optim.clip_norm is {clip}; set it above 0, or to None."
   start, staged = c.progressive.start, c.model.encoder in STAGED_ENCODERS
   terms = (c.loss.l2, c.loss.adversarial, c.loss.delta and start is not None)
   yield not any(terms), "no term of the loss is on; set loss.l2 to 1."

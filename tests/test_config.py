@@ -75,7 +75,7 @@ def test_problems_name_the_field(config, words):
 @pytest.mark.parametrize(
   ("section", "field", "value", "words"),
   [
-    ("optim", "name", "adamm", "one of 'adam', 'sgd'"),
+    ("optim", "name", "adamm", "one of 'ranger', 'adam', 'sgd'"),
     ("optim", "lr", "1e-3", "a number"),
     ("run", "steps", 2.5, "a whole number"),
     ("run", "steps", True, "a whole number"),

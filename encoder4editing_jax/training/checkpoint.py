@@ -20,7 +20,7 @@ from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.files import replace_text
 from encoder4editing_jax.training.state import TrainState
 
-FORMAT = 2
+FORMAT = 3
 FOLDER = "checkpoints"
 
 Records = dict[str, list[Any]]

@@ -37,7 +37,14 @@ from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 from encoder4editing_jax.training.step import make_train_step, stage_at
 
 # A resumed run may not change these: its arrays or its data would not fit.
-FIXED = ("model.", "discriminator.", "data.", "run.seed", "run.batch_size")
+FIXED = (
+  "model.",
+  "discriminator.",
+  "data.",
+  "optim.name",
+  "run.seed",
+  "run.batch_size",
+)
 FREE = (
   "data.max_megapixels",
   "data.on_unreadable",

@@ -3,8 +3,10 @@
 import optax
 
 from encoder4editing_jax.config import Config
+from encoder4editing_jax.training.adam import adam
+from encoder4editing_jax.training.ranger import ranger
 
-MAKERS = {"adam": optax.adam, "sgd": optax.sgd}
+MAKERS = {"ranger": ranger, "adam": adam, "sgd": optax.sgd}
 
 
 def learning_rate(config: Config) -> optax.Schedule:
@@ -24,11 +26,18 @@ def learning_rate(config: Config) -> optax.Schedule:
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
   """The encoder's optimizer."""
-  return MAKERS[config.optim.name](learning_rate(config))
+  optim = config.optim
+  limit = optim.clip_norm
+  clip = optax.identity() if limit is None else optax.clip_by_global_norm(limit)
+  return optax.chain(clip, MAKERS[optim.name](learning_rate(config)))
 
 
 def make_discriminator_optimizer(
   config: Config,
 ) -> optax.GradientTransformation:
-  """The latent discriminator's optimizer: Adam, or SGD beside an SGD."""
-  return MAKERS[config.optim.name](config.discriminator.lr)
+  """The latent discriminator's optimizer.
+
+  Adam, as published also beside Ranger; gradient descent beside the same.
+  """
+  make = optax.sgd if config.optim.name == "sgd" else adam
+  return make(config.discriminator.lr)
