@@ -122,6 +122,10 @@ class Optim:
   warmup: int = 0
   """Steps over which the learning rate rises from 0."""
 
+  ema: float = 0.0
+  """Decay of a moving average of the encoder, which is evaluated and exported
+  in its place, as in 0.999; 0 keeps no average."""
+
 
 @dataclass(frozen=True)
 class Discriminator:

@@ -227,3 +227,12 @@ def test_the_discriminator_has_adam_also_beside_ranger(name, has_moments):
   np.testing.assert_allclose(
     update["bias"], config.discriminator.lr * np.array(first), rtol=1e-5
   )
+
+
+@pytest.mark.parametrize(("step", "decay"), [(0, 0.1), (35, 0.8), (999, 0.9)])
+def test_the_average_forgets_the_beginning(step, decay):
+  average = optim.update_average(
+    {"x": jnp.ones(2)}, {"x": jnp.full(2, 3.0)}, 0.9, jnp.int32(step)
+  )
+  np.testing.assert_allclose(average["x"], 3 - 2 * decay, rtol=1e-5)
+  assert optim.update_average({}, {"x": jnp.ones(2)}, 0.9, jnp.int32(0)) == {}

@@ -165,6 +165,7 @@ def _pack(state: TrainState) -> dict[str, dict[str, np.ndarray]]:
   own_item = (
     "encoder",
     "statistics",
+    "average",
     "optimizer",
     "discriminator",
     "discriminator_optimizer",

@@ -41,6 +41,7 @@ FIXED = (
   "model.",
   "discriminator.",
   "data.",
+  "optim.ema",
   "optim.name",
   "run.seed",
   "run.batch_size",
@@ -153,7 +154,7 @@ def export(
   graph = nnx.graphdef(
     states.build_encoder(config, networks.generator, bn_axis=None)
   )
-  arrays = jax.device_get((state.encoder, state.statistics))
+  arrays = jax.device_get(state.best_encoder())
   encoder = nnx.merge(graph, *jax.tree.map(jnp.asarray, arrays))
   weights.save(Inverter(encoder, networks.generator), path)
 

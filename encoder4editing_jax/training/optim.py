@@ -1,6 +1,10 @@
-"""Optimizers, as optax chains."""
+"""Optimizers, as optax chains, and the average of what they make."""
 
+from typing import Any
+
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.training.adam import adam
@@ -41,3 +45,17 @@ def make_discriminator_optimizer(
   """
   make = optax.sgd if config.optim.name == "sgd" else adam
   return make(config.discriminator.lr)
+
+
+def update_average(
+  average: Any, arrays: Any, decay: float, step: Int[Array, ""]
+) -> Any:
+  """A moving average after a step, counted from 0; an empty one stays empty.
+
+  It forgets faster in the beginning, by (1 + step) / (10 + step), lest the
+  initial weights stay in it for long.
+  """
+  if not average:
+    return average
+  decay = jnp.minimum(decay, (1 + step) / (10 + step))
+  return optax.incremental_update(arrays, average, 1 - decay)

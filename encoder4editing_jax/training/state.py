@@ -56,6 +56,14 @@ class TrainState:
   fake_pool: pool.Pool
   key: Leaf
   """Random key. Never changes: the numbers of a step come from (key, step)."""
+  average: Arrays = dataclasses.field(default_factory=dict)
+  """Moving averages of `encoder` and `statistics`, by these names, or none."""
+
+  def best_encoder(self) -> tuple[Arrays, Arrays]:
+    """What is evaluated and exported: trained arrays and statistics."""
+    if self.average:
+      return self.average["encoder"], self.average["statistics"]
+    return self.encoder, self.statistics
 
 
 @jax.tree_util.register_dataclass
@@ -105,6 +113,7 @@ def create_state(config: Config, networks: Networks) -> TrainState:
   """The state before the first step."""
   encoder, statistics = split_encoder(networks.encoder)
   discriminator = nnx.to_pure_dict(nnx.state(networks.discriminator))
+  average = {"encoder": encoder, "statistics": statistics}
   size, style_dim = config.discriminator.pool, networks.generator.style_dim
   return TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -118,6 +127,8 @@ def create_state(config: Config, networks: Networks) -> TrainState:
     real_pool=pool.empty(size, style_dim),
     fake_pool=pool.empty(size, style_dim),
     key=jax.random.key(config.run.seed),
+    # Copies, because states are donated.
+    average=jax.tree.map(jnp.copy, average) if config.optim.ema else {},
   )
 
 

@@ -101,15 +101,19 @@ def make_train_step(
     updates, optimizer_state = optimizer.update(
       gradient, state.optimizer, state.encoder
     )
+    encoder = optax.apply_updates(state.encoder, updates)
+    new = {"encoder": encoder, "statistics": statistics}
     metrics |= terms | {"loss": loss}
     metrics = jax.lax.pmean(metrics, AXIS)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
     return dataclasses.replace(
       state,
       step=state.step + 1,
-      encoder=optax.apply_updates(state.encoder, updates),
-      statistics=statistics,
+      **new,
       optimizer=optimizer_state,
+      average=optim.update_average(
+        state.average, new, config.optim.ema, state.step
+      ),
     ), metrics
 
   return train_step
