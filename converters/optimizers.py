@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from encoder4editing_jax import weights
 from encoder4editing_jax.converters import official, transfer
 from encoder4editing_jax.converters.table import Array, Source, Table
 
@@ -184,7 +185,7 @@ def to_optimizer_state(
   keys = [key for key in _MOMENTS if key != "slow_buffer" or name == "ranger"]
   entries = _numbered(state, names, what)
   shapes = transfer.source_shapes(module, table)
-  leaves = transfer.leaves(module)
+  leaves = weights.leaves(module)
   rows = [row for row in table.rows if row.source in set(names)]
   steps: dict[str, Array] = {}
   moments: dict[str, dict[str, Array]] = {_MOMENTS[key]: {} for key in keys}

@@ -104,11 +104,16 @@ class Loss:
 class Optim:
   """Optimizer of the encoder."""
 
-  name: Literal["adam", "sgd"] = "adam"
-  """Optimizer: Adam with PyTorch's defaults, or plain gradient descent."""
+  name: Literal["ranger", "adam", "sgd"] = "ranger"
+  """Optimizer: Ranger as published (rectified Adam with centralised gradients
+  and lookahead), Adam with PyTorch's defaults, or plain gradient descent."""
 
   lr: float = 1e-4
   """Learning rate."""
+
+  clip_norm: float | None = None
+  """Largest norm of the whole gradient; a longer one is scaled down to it.
+  None leaves gradients as they are."""
 
   schedule: Literal["constant", "cosine"] = "constant"
   """Learning rate over the run: constant, or a cosine down to 0 at
@@ -117,13 +122,18 @@ class Optim:
   warmup: int = 0
   """Steps over which the learning rate rises from 0."""
 
+  ema: float = 0.0
+  """Decay of a moving average of the encoder, which is evaluated and exported
+  in its place, as in 0.999; 0 keeps no average."""
+
 
 @dataclass(frozen=True)
 class Discriminator:
   """The latent discriminator, which tells sampled styles from encoded."""
 
   lr: float = 2e-5
-  """Learning rate of its optimizer, which is of the encoder's kind."""
+  """Learning rate of its optimizer: Adam, or plain gradient descent where
+  optim.name is "sgd"."""
 
   hidden: int = 512
   """Width of its hidden layers."""

@@ -16,7 +16,7 @@ DEPTHS = (10, 18, 34, 50, 100, 152)
 LEAST = {
   "data": {"workers": 1, "rendered_images": 1, "eval_images": 0},
   "loss": {"l2": 0, "delta": 0, "adversarial": 0},
-  "optim": {"lr": 0, "warmup": 0},
+  "optim": {"lr": 0, "warmup": 0, "ema": 0},
   "discriminator": dict.fromkeys(("lr", "r1", "pool"), 0)
   | dict.fromkeys(("hidden", "n_layers", "r1_every"), 1),
   "progressive": {"every": 1},
@@ -103,6 +103,14 @@ def _rules(c: Any) -> Iterator[tuple[bool, str]]:
   yield layers not in DEPTHS, f"model.num_layers is {layers}; use {DEPTHS}."
   bad = len(c.model.channels) != 4 or min(c.model.channels, default=0) < 1
   yield bad, f"model.channels is {c.model.channels}; give four, 1 or more each."
+  clip = c.optim.clip_norm
+  bad = clip is not None and not clip > 0
+  yield bad, f"optim.clip_norm is {clip}; set it above 0, or to None."
+  bad = c.optim.ema >= 1
+  yield (
+    bad,
+    f"optim.ema is {c.optim.ema}; set it below 1, as in 0.999, or to 0.",
+  )
   start, staged = c.progressive.start, c.model.encoder in STAGED_ENCODERS
   terms = (c.loss.l2, c.loss.adversarial, c.loss.delta and start is not None)
   yield not any(terms), "no term of the loss is on; set loss.l2 to 1."

@@ -12,25 +12,27 @@ import pytest
 from encoder4editing_jax.config import Config, ConfigError, Run
 from encoder4editing_jax.training import pool
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
+from encoder4editing_jax.training.ranger import ranger
 from encoder4editing_jax.training.state import TrainState
 
 CONFIG = Config(run=Run(steps=7, batch_size=4))
 
 
-def state(step=3, width=5, pool_size=2):
+def state(step=3, width=5, pool_size=2, averaged=False):
   ramp = jnp.arange(width, dtype=jnp.float32) + step
   encoder = {"body": {0: {"kernel": ramp}, 1: {"kernel": ramp + 1}}}
   return TrainState(
     step=jnp.int32(step),
     encoder=encoder,
     statistics={"norm": {"mean": ramp * 2}},
-    optimizer=({"count": jnp.int32(step), "mu": encoder}, ()),
+    optimizer=ranger(1e-3).init(encoder),
     discriminator={"layers": {0: {"bias": ramp * 3}}},
     discriminator_optimizer=({"count": jnp.int32(9)},),
     real_pool=pool.Pool(jnp.ones((pool_size, 2)) * step, jnp.int32(1)),
     fake_pool=pool.empty(pool_size, 2),
     skipped=jnp.int32(1),
     key=jax.random.key(11),
+    average={"encoder": {"body": ramp * 4}} if averaged else {},
   )
 
 
@@ -48,11 +50,14 @@ def saved(folder, *states, keep=2):
 
 
 @pytest.mark.parametrize("pool_size", [2, 0])
-def test_everything_comes_back_to_the_bit(tmp_path, pool_size):
-  written = state(pool_size=pool_size)
+@pytest.mark.parametrize("averaged", [True, False])
+def test_everything_comes_back_to_the_bit(tmp_path, pool_size, averaged):
+  written = state(pool_size=pool_size, averaged=averaged)
   checkpoints = saved(tmp_path, written)
   assert checkpoints.latest_step() == 3
-  template = jax.tree.map(jnp.zeros_like, plain(state(0, 5, pool_size)))
+  template = jax.tree.map(
+    jnp.zeros_like, plain(state(0, 5, pool_size, averaged))
+  )
   template = dataclasses.replace(template, key=jax.random.key(0))
   restored = checkpoints.restore(template)
   assert jax.tree.structure(restored) == jax.tree.structure(written)

@@ -57,6 +57,8 @@ def test_all_problems_are_told_at_once():
     (Config(model=Model(num_layers=51)), "num_layers is 51"),
     (Config(model=Model(channels=(1, 2))), "give four, 1 or more each"),
     (Config(optim=Optim(lr=float("nan"))), "optim.lr is nan"),
+    (Config(optim=Optim(clip_norm=0.0)), "set it above 0, or to None"),
+    (Config(optim=Optim(ema=1.0)), "ema is 1.0; set it below 1"),
     (Config(progressive=Progressive(start=0)), "progressive.start is 0"),
     (
       Config(
@@ -75,7 +77,7 @@ def test_problems_name_the_field(config, words):
 @pytest.mark.parametrize(
   ("section", "field", "value", "words"),
   [
-    ("optim", "name", "adamm", "one of 'adam', 'sgd'"),
+    ("optim", "name", "adamm", "one of 'ranger', 'adam', 'sgd'"),
     ("optim", "lr", "1e-3", "a number"),
     ("run", "steps", 2.5, "a whole number"),
     ("run", "steps", True, "a whole number"),

@@ -317,7 +317,9 @@ def test_a_file_is_enough_to_rebuild_them(make, tmp_path):
   network = make()
   weights.save(network, tmp_path / "n.safetensors")
   again = e4e.load(tmp_path / "n.safetensors")
-  assert architectures.architecture(again) == weights.architecture(network)
+  assert architectures.architecture(again) == architectures.architecture(
+    network
+  )
   for a, b in zip(
     jax.tree.leaves(nnx.state(network)),
     jax.tree.leaves(nnx.state(again)),

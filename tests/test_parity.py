@@ -1,4 +1,4 @@
-"""Every network agrees with the reference outputs, see parity.py."""
+"""Networks and their training agree with reference outputs, see parity.py."""
 
 import numpy as np
 import parity
@@ -6,6 +6,7 @@ import parity_features  # noqa: F401  (each registers its cases)
 import parity_frameworks  # noqa: F401
 import parity_networks  # noqa: F401
 import parity_ops  # noqa: F401
+import parity_training  # noqa: F401
 import pytest
 
 PARAMETERS = [

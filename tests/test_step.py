@@ -203,6 +203,15 @@ def abstract_metrics(config):
   return set(jax.eval_shape(whole))
 
 
+def test_sleeping_heads_do_not_move(networks, on_one):
+  """Those of the middle would wake with style 3, after the last step."""
+  before = states.create_state(CONFIG, networks).encoder
+  after = on_one[0].encoder
+  assert "heads_middle" in before
+  for name in ("heads_middle", "lateral1"):
+    jax.tree.map(np.testing.assert_array_equal, before[name], after[name])
+
+
 def test_terms_of_weight_zero_are_left_out():
   plain = dataclasses.replace(CONFIG, loss=Loss(adversarial=0.0, delta=0.0))
   assert abstract_metrics(plain) == {
@@ -214,6 +223,14 @@ def test_terms_of_weight_zero_are_left_out():
   }
 
 
+def test_the_average_is_evaluated_if_there_is_one(networks):
+  plain = states.create_state(CONFIG, networks)
+  assert plain.best_encoder() == (plain.encoder, plain.statistics)
+  average = {"encoder": {"x": 1}, "statistics": {"y": 2}}
+  state = dataclasses.replace(plain, average=average)
+  assert state.best_encoder() == ({"x": 1}, {"y": 2})
+
+
 @pytest.mark.parametrize(
   "encoder", ["GradualStyleEncoder", "SingleStyleEncoder"]
 )
@@ -221,6 +238,7 @@ def test_encoders_without_stages_train_too(encoder):
   config = dataclasses.replace(
     CONFIG,
     model=dataclasses.replace(CONFIG.model, encoder=encoder),
+    optim=Optim(name="ranger", clip_norm=1.0, ema=0.9),
     progressive=Progressive(),
     discriminator=dataclasses.replace(CONFIG.discriminator, pool=0),
   )

@@ -36,8 +36,8 @@ def make_discriminator_update(config: Config, networks: Networks) -> Callable:
     `update(state, frozen, codes, stage, keys) -> (state, metrics)` for codes
     `[b n d]` of the encoder, which get no gradient.
   """
-  descend = _make_descent(config, networks)
-  penalize = _make_penalty(config, networks)
+  descend = make_descent(config, networks)
+  penalize = make_penalty(config, networks)
   generator_graph = nnx.graphdef(networks.generator)
 
   def update(
@@ -72,8 +72,13 @@ def make_discriminator_update(config: Config, networks: Networks) -> Callable:
   return update
 
 
-def _make_descent(config: Config, networks: Networks) -> Callable:
-  """One optimizer step on the logistic loss."""
+def make_descent(config: Config, networks: Networks) -> Callable:
+  """One optimizer step of the discriminator on the logistic loss.
+
+  Returns:
+    `descend(parameters, optimizer_state, real, fake)` for codes `[b d]` of one
+    shard, giving ((parameters, optimizer_state), named terms).
+  """
   graph = nnx.graphdef(networks.discriminator)
   apply = _make_apply(config)
 
@@ -100,8 +105,14 @@ def _make_descent(config: Config, networks: Networks) -> Callable:
   return descend
 
 
-def _make_penalty(config: Config, networks: Networks) -> Callable:
-  """One optimizer step on R1, on the steps that have one."""
+def make_penalty(config: Config, networks: Networks) -> Callable:
+  """One optimizer step of the discriminator on R1, on the steps that have one.
+
+  Returns:
+    `penalize(parameters, optimizer_state, real, step)` for codes `[b d]` of
+    one shard, giving ((parameters, optimizer_state), weighted penalty); it
+    changes nothing, and the penalty is 0, on other steps.
+  """
   graph = nnx.graphdef(networks.discriminator)
   apply = _make_apply(config)
   every = config.discriminator.r1_every
@@ -149,11 +160,8 @@ def _pick_rows(
 ) -> Float[Array, "b d"]:
   """One awake style of each example, all equally likely."""
   last = codes.shape[1] - 1 if stage is None else stage
-
-  def pick(code: Array, key: Array) -> Array:
-    return code[jax.random.randint(key, (), 0, last + 1)]
-
-  return jax.vmap(pick)(codes, keys)
+  draw = jax.vmap(lambda key: jax.random.randint(key, (), 0, last + 1))
+  return pool.pick_rows(codes, draw(keys))
 
 
 def _exchange(

@@ -20,7 +20,7 @@ from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.files import replace_text
 from encoder4editing_jax.training.state import TrainState
 
-FORMAT = 2
+FORMAT = 3
 FOLDER = "checkpoints"
 
 Records = dict[str, list[Any]]
@@ -165,6 +165,7 @@ def _pack(state: TrainState) -> dict[str, dict[str, np.ndarray]]:
   own_item = (
     "encoder",
     "statistics",
+    "average",
     "optimizer",
     "discriminator",
     "discriminator_optimizer",

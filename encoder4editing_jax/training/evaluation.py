@@ -126,7 +126,7 @@ def _make_invert(config: Config, networks: Networks) -> Callable:
   def invert(
     state: TrainState, frozen: Frozen, images: Array, stage: Array | None
   ) -> tuple[Array, Array]:
-    encoder = nnx.merge(graph, state.encoder, state.statistics)
+    encoder = nnx.merge(graph, *state.best_encoder())
     staged = {} if stage is None else {"stage": stage}
     w_plus = encoder(images, **staged) + frozen.w_avg[None]
     return w_plus, decode(frozen, w_plus)

@@ -38,7 +38,15 @@ from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 from encoder4editing_jax.training.step import make_train_step, stage_at
 
 # A resumed run may not change these: its arrays or its data would not fit.
-FIXED = ("model.", "discriminator.", "data.", "run.seed", "run.batch_size")
+FIXED = (
+  "model.",
+  "discriminator.",
+  "data.",
+  "optim.ema",
+  "optim.name",
+  "run.seed",
+  "run.batch_size",
+)
 FREE = (
   "data.max_megapixels",
   "data.on_unreadable",
@@ -152,7 +160,7 @@ def export(
   graph = nnx.graphdef(
     states.build_encoder(config, networks.generator, bn_axis=None)
   )
-  arrays = jax.device_get((state.encoder, state.statistics))
+  arrays = jax.device_get(state.best_encoder())
   encoder = nnx.merge(graph, *jax.tree.map(jnp.asarray, arrays))
   weights.save(Inverter(encoder, networks.generator), path)
 

@@ -1,10 +1,16 @@
-"""Optimizers, as optax chains."""
+"""Optimizers, as optax chains, and the average of what they make."""
 
+from typing import Any
+
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 
 from encoder4editing_jax.config import Config
+from encoder4editing_jax.training.adam import adam
+from encoder4editing_jax.training.ranger import ranger
 
-MAKERS = {"adam": optax.adam, "sgd": optax.sgd}
+MAKERS = {"ranger": ranger, "adam": adam, "sgd": optax.sgd}
 
 
 def learning_rate(config: Config) -> optax.Schedule:
@@ -24,11 +30,32 @@ def learning_rate(config: Config) -> optax.Schedule:
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
   """The encoder's optimizer."""
-  return MAKERS[config.optim.name](learning_rate(config))
+  optim = config.optim
+  limit = optim.clip_norm
+  clip = optax.identity() if limit is None else optax.clip_by_global_norm(limit)
+  return optax.chain(clip, MAKERS[optim.name](learning_rate(config)))
 
 
 def make_discriminator_optimizer(
   config: Config,
 ) -> optax.GradientTransformation:
-  """The latent discriminator's optimizer: Adam, or SGD beside an SGD."""
-  return MAKERS[config.optim.name](config.discriminator.lr)
+  """The latent discriminator's optimizer.
+
+  Adam, as published also beside Ranger; gradient descent beside the same.
+  """
+  make = optax.sgd if config.optim.name == "sgd" else adam
+  return make(config.discriminator.lr)
+
+
+def update_average(
+  average: Any, arrays: Any, decay: float, step: Int[Array, ""]
+) -> Any:
+  """A moving average after a step, counted from 0; an empty one stays empty.
+
+  It forgets faster in the beginning, by (1 + step) / (10 + step), lest the
+  initial weights stay in it for long.
+  """
+  if not average:
+    return average
+  decay = jnp.minimum(decay, (1 + step) / (10 + step))
+  return optax.incremental_update(arrays, average, 1 - decay)

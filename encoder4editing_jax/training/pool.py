@@ -27,6 +27,41 @@ def empty(size: int, style_dim: int) -> Pool:
   return Pool(jnp.zeros((size, style_dim)), jnp.zeros((), jnp.int32))
 
 
+def pick_rows(
+  codes: Float[Array, "b n d"], rows: Int[Array, " b"]
+) -> Float[Array, "b d"]:
+  """The style of each code that a pool is offered."""
+  return jnp.take_along_axis(codes, rows[:, None, None], 1)[:, 0]
+
+
+def offer(
+  pool: Pool,
+  code: Float[Array, " d"],
+  coin: Float[Array, ""],
+  slot: Int[Array, ""],
+) -> tuple[Pool, Float[Array, " d"]]:
+  """Offers one code to a pool.
+
+  Args:
+    pool: what is stored; it has one place or more.
+    code: the new code. A pool with room keeps it.
+    coin: in [0, 1]; above one half a full pool swaps.
+    slot: the place of the stored code that is then given for the new one.
+
+  Returns:
+    The new pool, and the code to show: the new one or the stored one.
+  """
+  size = pool.codes.shape[0]
+  full = pool.count == size
+  swap = full & (coin > 0.5)
+  slot = jnp.where(full, slot, pool.count)
+  stored = pool.codes[slot]
+  kept = jnp.where(swap | ~full, code, stored)
+  count = jnp.minimum(pool.count + 1, size)
+  shown = jnp.where(swap, stored, code)
+  return Pool(pool.codes.at[slot].set(kept), count), shown
+
+
 def exchange(
   pool: Pool, codes: Float[Array, "b d"], key: Key[Array, ""]
 ) -> tuple[Pool, Float[Array, "b d"]]:
@@ -40,23 +75,12 @@ def exchange(
   Returns:
     The new pool, and the codes to show: each the new one or a stored one.
   """
-  size = pool.codes.shape[0]
+  size, n = pool.codes.shape[0], len(codes)
   if size == 0:
     return pool, codes
-
-  def offer(pool: Pool, item: tuple[Array, Array]) -> tuple[Pool, Array]:
-    code, key = item
-    swap_key, slot_key = jax.random.split(key)
-    full = pool.count == size
-    swap = full & jax.random.bernoulli(swap_key)
-    slot = jnp.where(
-      full, jax.random.randint(slot_key, (), 0, size), pool.count
-    )
-    stored = pool.codes[slot]
-    kept = jnp.where(swap | ~full, code, stored)
-    count = jnp.minimum(pool.count + 1, size)
-    return Pool(pool.codes.at[slot].set(kept), count), jnp.where(
-      swap, stored, code
-    )
-
-  return jax.lax.scan(offer, pool, (codes, jax.random.split(key, len(codes))))
+  coin_key, slot_key = jax.random.split(key)
+  coins = jax.random.uniform(coin_key, (n,))
+  slots = jax.random.randint(slot_key, (n,), 0, size)
+  return jax.lax.scan(
+    lambda pool, item: offer(pool, *item), pool, (codes, coins, slots)
+  )

@@ -58,6 +58,14 @@ class TrainState:
   """int32, number of steps in a row, up to the last, that were not finite."""
   key: Leaf
   """Random key. Never changes: the numbers of a step come from (key, step)."""
+  average: Arrays = dataclasses.field(default_factory=dict)
+  """Moving averages of `encoder` and `statistics`, by these names, or none."""
+
+  def best_encoder(self) -> tuple[Arrays, Arrays]:
+    """What is evaluated and exported: trained arrays and statistics."""
+    if self.average:
+      return self.average["encoder"], self.average["statistics"]
+    return self.encoder, self.statistics
 
 
 @jax.tree_util.register_dataclass
@@ -107,6 +115,7 @@ def create_state(config: Config, networks: Networks) -> TrainState:
   """The state before the first step."""
   encoder, statistics = split_encoder(networks.encoder)
   discriminator = nnx.to_pure_dict(nnx.state(networks.discriminator))
+  average = {"encoder": encoder, "statistics": statistics}
   size, style_dim = config.discriminator.pool, networks.generator.style_dim
   return TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -121,6 +130,8 @@ def create_state(config: Config, networks: Networks) -> TrainState:
     fake_pool=pool.empty(size, style_dim),
     skipped=jnp.zeros((), jnp.int32),
     key=jax.random.key(config.run.seed),
+    # Copies, because states are donated.
+    average=jax.tree.map(jnp.copy, average) if config.optim.ema else {},
   )
 
 

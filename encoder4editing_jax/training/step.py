@@ -105,16 +105,20 @@ def make_train_step(
     updates, optimizer_state = optimizer.update(
       gradient, state.optimizer, state.encoder
     )
+    encoder = optax.apply_updates(state.encoder, updates)
+    new = {"encoder": encoder, "statistics": statistics}
     metrics |= terms | {"loss": loss}
     metrics = jax.lax.pmean(metrics, AXIS)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
-    new = dataclasses.replace(
+    changed = dataclasses.replace(
       state,
-      encoder=optax.apply_updates(state.encoder, updates),
-      statistics=statistics,
+      **new,
       optimizer=optimizer_state,
+      average=optim.update_average(
+        state.average, new, config.optim.ema, state.step
+      ),
     )
-    return _step_or_skip(before, new, metrics)
+    return _step_or_skip(before, changed, metrics)
 
   return train_step
 
