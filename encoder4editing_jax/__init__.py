@@ -44,6 +44,7 @@ _MODULES = (
   "ops",
   "training",
   "weights",
+  "weights_folder",
 )
 
 
