@@ -144,7 +144,9 @@ def _safetensors(data: memoryview, limits: Limits) -> dict[str, Tensor]:
     dtype, shape = _TYPES[entry["dtype"]], tuple(entry["shape"])
     begin, end = entry["data_offsets"]
     if not 0 <= begin <= end <= len(body):
-      raise CheckpointError(f"tensor {name[:60]!r} leaves the file")
+      raise CheckpointError(
+        f"tensor {name[:60]!r} leaves the file; download it again"
+      )
     storage = Storage(dtype, math.prod(shape), _constant(body[begin:end]))
     strides = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
     found[name] = make_tensor(storage, 0, shape, strides, limits)

@@ -46,6 +46,7 @@ _MODULES = (
   "ops",
   "training",
   "weights",
+  "weights_folder",
 )
 
 

@@ -10,6 +10,7 @@ from encoder4editing_jax import (
   ops as ops,
   training as training,
   weights as weights,
+  weights_folder as weights_folder,
 )
 from encoder4editing_jax.config import Config as Config
 from encoder4editing_jax.converters.loading import load as load

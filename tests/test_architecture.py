@@ -15,10 +15,11 @@ PACKAGE = "encoder4editing_jax"
 # units to its left on its own floor.
 FLOORS = (
   ("files", "config_rules", "config", "ops"),
-  ("models", "architectures", "weights"),
+  ("models", "architectures", "weights", "weights_folder"),
   ("losses", "editing", "metrics", "align", "data", "faceworld"),
   ("training",),
   ("configs", "converters", "inference", "reports", "cli", "demo", "train"),
+  ("__main__",),
 )
 RANKS = {
   unit: (floor, place)
@@ -67,6 +68,8 @@ def imports(path):
 
 
 def unit(place):
+  if place.endswith("__main__.py"):  # a command: nobody imports it
+    return "__main__"
   return place.split("/")[0].removesuffix(".py")
 
 

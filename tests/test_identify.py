@@ -6,17 +6,15 @@ import sys
 import inventories as known
 import numpy as np
 import pytest
-from test_architecture import ROOT
+import torch_files as files
+from goldens.recipe import recipe_keys
 
 from encoder4editing_jax import converters
 from encoder4editing_jax.converters import kinds
 
-sys.path.insert(0, str(ROOT / "tests" / "goldens"))
-import recipe
-
 
 def golden(name):
-  rows = recipe.recipe_keys(name)
+  rows = recipe_keys(name)
   return {key: known.zeros(*shape) for key, shape, _ in rows}
 
 
@@ -86,6 +84,33 @@ EXPECTED = [
 )
 def test_a_checkpoint_is_told_what_it_is(name, make, arguments):
   assert converters.identify(make(*arguments))[0].kind.name == name
+
+
+def as_pickle(value):
+  """The nests of `inventories` as what NVIDIA's pickles hold."""
+  if not isinstance(value, dict):
+    return value
+  items = {k: as_pickle(v) for k, v in value.items()}
+  if "class" not in value:
+    return items
+  meta = {"type": "class", "version": 6, "module_src": "import os"}
+  meta |= {"class_name": items["class"], "state": items["state"]}
+  module = files.NAMES["torch_utils.persistence"]
+  return files.Call(module["_reconstruct_persistent_obj"], meta)
+
+
+@pytest.mark.parametrize(
+  ("name", "nest"),
+  [
+    ("ada-generator", known.nvidia_pickle()),
+    ("stylegan3-repo-stylegan2", known.nvidia_pickle(**FUSED)),
+    ("stylegan3", known.stylegan3_pickle()),
+  ],
+)
+def test_pickles_are_told_when_they_are_read(name, nest, tmp_path):
+  (tmp_path / "g.pkl").write_bytes(files.pickled(as_pickle(nest), 4)[0])
+  found = converters.identify(converters.read(tmp_path / "g.pkl"))
+  assert found[0].kind.name == name
 
 
 def test_every_kind_is_tested():

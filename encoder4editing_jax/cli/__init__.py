@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from encoder4editing_jax import __version__
 from encoder4editing_jax.cli.about import doctor, info
+from encoder4editing_jax.cli.convert import convert, weights
 from encoder4editing_jax.cli.parsing import nearest
 from encoder4editing_jax.cli.train import train as train
 from encoder4editing_jax.config import ConfigError
@@ -17,6 +18,8 @@ USAGE = """\
 usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
 
   train    train an encoder; the same as train.py
+  convert  convert a published checkpoint, and say what it is
+  weights  fill the folder of networks that losses look through
   info     say what is in a file of weights
   doctor   print versions and devices, and test one picture
 
@@ -40,7 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   if verb == "--version":
     print(f"encoder4editing_jax {__version__}")
     return 0
-  verbs = {"train": train, "info": info, "doctor": doctor}
+  verbs = {
+    "train": train,
+    "convert": convert,
+    "weights": weights,
+    "info": info,
+    "doctor": doctor,
+  }
   if verb == "train":  # mends its own; whatever else happens is a traceback
     return train(words[1:], prog="e4e train")
   try:

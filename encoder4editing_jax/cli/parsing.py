@@ -24,10 +24,11 @@ def parse(
     ConfigError: a wrong flag or value, in one line.
     SystemExit: with status 0, after `--help`.
   """
+  options = {"use_underscores": True} | options
   complaint = io.StringIO()
   try:
     with contextlib.redirect_stderr(complaint):
-      return tyro.cli(target, args=list(argv), use_underscores=True, **options)
+      return tyro.cli(target, args=list(argv), **options)
   except SystemExit as error:
     if not error.code:  # --help
       raise

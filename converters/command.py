@@ -1,0 +1,261 @@
+"""Converts files to files, as `e4e convert` does, and reports what it did."""
+
+import filecmp
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+from encoder4editing_jax import __version__, converters, weights
+from encoder4editing_jax.converters import report
+from encoder4editing_jax.converters.export import write
+from encoder4editing_jax.converters.identify import (
+  choose,
+  convert_as,
+  entry_names,
+  identify,
+)
+from encoder4editing_jax.converters.limits import CheckpointError
+from encoder4editing_jax.converters.loading import SUFFIXES, check_file
+from encoder4editing_jax.converters.reader import read
+from encoder4editing_jax.converters.verify import open_picture, verify
+from encoder4editing_jax.models.inverter import Inverter
+
+ENDINGS = {"safetensors": ".safetensors", "torch": ".pt"}
+BESIDE = ("opts", "latent_avg")  # entries that converters use themselves
+
+
+class Options(NamedTuple):
+  """How to convert; see the command's help for what each means."""
+
+  part: str | None = None
+  encoder_type: str | None = None
+  to: str = "safetensors"
+  sha256: str | None = None
+  verify: str | None = None
+  force: bool = False
+  dry_run: bool = False
+
+
+DEFAULTS = Options()
+
+
+class Opened(NamedTuple):
+  """A network from a file, and what is known about both."""
+
+  module: nnx.Module
+  provenance: dict[str, str]
+  facts: dict[str, Any]
+
+
+def convert_file(
+  source: str | Path,
+  out: str | Path | None = None,
+  options: Options = DEFAULTS,
+) -> dict[str, Any]:
+  """Converts a file to another, unless it looks wrong.
+
+  Args:
+    source: the checkpoint.
+    out: the file to write; by custom beside `source`, with another ending.
+    options: how.
+
+  Returns:
+    What `report.text` shows, as JSON can hold it; `ok` is False, and nothing
+    is written, if the picture of `options.verify` came back wrong.
+
+  Raises:
+    FileNotFoundError, OSError: a file cannot be opened or written.
+    ValueError: `source` is not what it should be, cannot be converted, or
+      `out` holds something else already. Nothing is written.
+  """
+  began = time.perf_counter()
+  source = Path(source)
+  check_file(source)
+  if options.to == "safetensors" and weights.is_native(source):
+    raise ValueError(
+      f"{source}: this is a file of this library already; e4e.load opens it, "
+      "and --to torch converts it back."
+    )
+  target = _target(source, out, options)
+  opened = open_network(source, options)
+  writer = _writer(opened, options.to)
+  seen = _look(opened.module, options.verify)
+  ok = seen is None or seen["ok"]
+  if options.dry_run or not ok:
+    why = "as --dry-run asks" if ok else "since the picture came back wrong"
+    result = f"nothing written, {why}"
+  else:
+    result = f"{target}: {put(writer, target, options.force)}"
+  return opened.facts | {
+    "verification": seen,
+    "ok": ok,
+    "result": result,
+    "out": None if options.dry_run or not ok else str(target),
+    "provenance": opened.provenance,
+    "seconds": round(time.perf_counter() - began, 2),
+  }
+
+
+def _look(module: nnx.Module, picture: str | None) -> dict[str, Any] | None:
+  """The result of `verify`; None without a picture."""
+  if picture is None:
+    return None
+  if not isinstance(module, Inverter):
+    name = type(module).__name__
+    raise ValueError(f"--verify needs an encoder; this is a {name}.")
+  return verify(module, open_picture(picture, module))
+
+
+def open_network(source: Path, options: Options = DEFAULTS) -> Opened:
+  """The network of a file of any kind, with all that a report says of it.
+
+  Raises:
+    ValueError: as `convert_file`.
+  """
+  digest = sha256(source)
+  expected = options.sha256
+  if expected is not None and digest != expected:
+    raise ValueError(
+      f"{source}: its sha256 is {digest}, not the one of --sha256; download it "
+      "again, or ask those who published it."
+    )
+  facts = {
+    "file": str(source),
+    "bytes": source.stat().st_size,
+    "sha256": digest,
+  }
+  if weights.is_native(source):
+    return _open_native(source, facts, options)
+  checkpoint = read(source)
+  try:
+    matches = identify(checkpoint)
+    chosen = choose(matches, options.part)
+    with report.collected() as notes:
+      module = convert_as(chosen, checkpoint, options.encoder_type)
+  except CheckpointError:
+    raise  # names the file itself
+  except ValueError as error:
+    raise ValueError(f"{source}: {error}") from error
+  used = {chosen.place.split("/")[0], *BESIDE}
+  entries = set(entry_names(checkpoint)) - used if chosen.place else ()
+  facts |= {
+    "kind": chosen.kind.name,
+    "what": chosen.kind.what,
+    "also": {m.kind.part: m.kind.what for m in matches if m != chosen},
+    "unused": report.grouped(notes.unused, sorted(entries)),
+    "warnings": notes.warnings + _doubts(source, options),
+  }
+  provenance = {
+    "source": source.name,
+    "sha256": digest,
+    "kind": chosen.kind.name,
+    "converter": f"encoder4editing_jax {__version__}",
+  }
+  facts |= report.module_facts(module)
+  return Opened(module, provenance | notes.provenance, facts)
+
+
+def _open_native(
+  source: Path, facts: dict[str, Any], options: Options
+) -> Opened:
+  if options.part is not None or options.encoder_type is not None:
+    raise ValueError(
+      f"{source}: this is a file of this library, which says itself what it "
+      "holds; leave out --part and --encoder-type."
+    )
+  module = weights.load(source)
+  what = "a file of this library"
+  facts |= {"kind": "native", "what": what, "also": {}, "unused": {}}
+  facts |= {"warnings": []} | report.module_facts(module)
+  provenance = weights.describe(source)["provenance"]
+  return Opened(module, provenance, facts)
+
+
+def _doubts(source: Path, options: Options) -> list[str]:
+  """What cannot be known about a file."""
+  with source.open("rb") as file:
+    zipped = file.read(2) == b"PK"
+  if zipped or options.sha256 is not None:
+    return []
+  return [
+    "files of this format have no checksums; compare the sha256 with what its "
+    "publisher says, or pass it as --sha256"
+  ]
+
+
+def sha256(path: Path) -> str:
+  """The SHA-256 of a file, as 64 hexadecimal digits."""
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _target(source: Path, out: str | Path | None, options: Options) -> Path:
+  """The file to write, refused before any work if it cannot be."""
+  ending = ENDINGS[options.to]
+  if out is None:
+    stem = source
+    while stem.suffix in SUFFIXES:
+      stem = stem.with_suffix("")
+    target = stem.with_name(stem.name + ending)
+  else:
+    target = Path(out)
+  if target.suffix != ending:
+    raise ValueError(f"{target}: with --to {options.to} it ends in {ending}.")
+  if target.is_dir() or not target.parent.is_dir():
+    raise ValueError(f"{target}: give a file in a folder that exists.")
+  if target.exists() and target.samefile(source):
+    raise ValueError(f"{target} is the file to convert; name another for it.")
+  return target
+
+
+def _writer(opened: Opened, to: str) -> Callable[[Path], None]:
+  """Writes a network to a path."""
+  if to != "torch":
+    return lambda path: weights.save(
+      opened.module, path, provenance=opened.provenance
+    )
+  back: Callable[[Any], Mapping[str, Any]] | None
+  back = getattr(converters, "from_inverter", None)
+  if back is None:
+    raise ValueError("this version cannot convert back; leave out --to torch.")
+  if not isinstance(opened.module, Inverter):
+    name = type(opened.module).__name__
+    raise ValueError(f"only inverters are converted back; this is a {name}.")
+  checkpoint = back(opened.module)
+  return lambda path: write(checkpoint, path)
+
+
+def put(writer: Callable[[Path], None], target: Path, force: bool) -> str:
+  """Writes a file at once or not at all, and never over another one.
+
+  Args:
+    writer: writes the content to a path.
+    target: the file.
+    force: replace another file of that name.
+
+  Returns:
+    "written", or "was the same already".
+
+  Raises:
+    ValueError: there is another file, and not `force`.
+  """
+  fresh = target.with_name(f".{target.name}.{os.getpid()}.new.tmp")
+  try:
+    writer(fresh)
+    if target.exists():
+      if filecmp.cmp(fresh, target, shallow=False):
+        return "was the same already"
+      if not force:
+        raise ValueError(
+          f"{target} is there and holds something else; name another file, or "
+          "add --force to replace it."
+        )
+    fresh.replace(target)
+    return "written"
+  finally:
+    fresh.unlink(missing_ok=True)
