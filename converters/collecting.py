@@ -6,11 +6,13 @@ under its fixed name (`weights_folder`).
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from encoder4editing_jax import __version__, weights, weights_folder
 from encoder4editing_jax.converters.command import put, sha256
+from encoder4editing_jax.converters.features import to_lpips
 from encoder4editing_jax.converters.identify import identify
 from encoder4editing_jax.converters.kinds import KINDS, Kind
 from encoder4editing_jax.converters.limits import CheckpointError
@@ -34,12 +36,15 @@ class Network:
   convert: Callable[..., Any] | None = None
 
 
+def _lpips(net: str, trunk: str) -> Network:
+  kinds = (f"torchvision-{trunk}", f"lpips-{net}-linear")
+  return Network(f"lpips_{net}", kinds, partial(to_lpips, net=net))
+
+
 NETWORKS = (
-  Network("lpips_alex", ("torchvision-alexnet", "lpips-alex-linear")),
-  Network("lpips_vgg", ("torchvision-vgg16", "lpips-vgg-linear")),
-  Network(
-    "lpips_squeeze", ("torchvision-squeezenet1_1", "lpips-squeeze-linear")
-  ),
+  _lpips("alex", "alexnet"),
+  _lpips("vgg", "vgg16"),
+  _lpips("squeeze", "squeezenet1_1"),
   Network("arcface_ir_se50", ("arcface-ir-se50",)),
   Network("curricularface_ir101", ("curricularface-ir101",)),
   Network("moco", ("moco",)),

@@ -13,7 +13,7 @@ from encoder4editing_jax.converters.discriminators import (
   to_discriminator,
   to_latent_discriminator,
 )
-from encoder4editing_jax.converters.features import to_arcface
+from encoder4editing_jax.converters.features import to_arcface, to_moco
 from encoder4editing_jax.converters.generators import to_generator
 from encoder4editing_jax.converters.inverter import to_inverter
 from encoder4editing_jax.converters.table import Shape
@@ -99,7 +99,7 @@ _G = tuple(
   f"{g}/state/_modules/synthesis/state/_modules" for g in ("G_ema", "G")
 )
 _BLOCKS = tuple(f"{place}/b4/state" for place in _G)
-_NVIDIA = "this version has no converter for NVIDIA's own files"
+_DIRECTIONS = "it is no network; converters.to_directions opens it in Python"
 
 KINDS = (
   Kind(
@@ -181,6 +181,7 @@ KINDS = (
     "moco",
     "MoCo's ResNet-50, trained without labels",
     _at(*_STATE, has="module.encoder_q.conv1.weight|encoder_q.conv1.weight"),
+    to_moco,
   ),
   _lpips("alex", "AlexNet", lin0=64, lin1=192, lin4=256),
   _lpips("vgg", "VGG-16", lin0=64, lin1=128, lin4=512),
@@ -227,43 +228,45 @@ KINDS = (
     "stylegan3-repo-stylegan2",
     "a StyleGAN2 generator of NVIDIA's stylegan3 code",
     _at(*_BLOCKS, has="fused_modconv_default"),
-    advice=_NVIDIA,
+    to_generator,
   ),
   Kind(
     "ada-generator",
     "a StyleGAN2 generator of NVIDIA's stylegan2-ada-pytorch",
     _at(*_G, has="b4") + _at("G_ema", *_STATE, has="synthesis.b4.const"),
-    advice=_NVIDIA,
+    to_generator,
   ),
   Kind(
     "ada-discriminator",
     "a StyleGAN2 discriminator of NVIDIA's PyTorch code",
     _at("D/state/_modules", has="b4 b8")
     + _at("D", *_STATE, has="b4.fc.weight b4.out.weight"),
-    advice=_NVIDIA,
+    to_discriminator,
   ),
   Kind(
     "tf-generator",
     "a StyleGAN2 generator of NVIDIA's TensorFlow code",
     _at("2/state", has="static_kwargs variables")
     + _at("", has="synthesis/4x4/Const/const"),
-    advice=_NVIDIA,
+    to_generator,
   ),
   Kind(
     "tf-discriminator",
     "a StyleGAN2 discriminator of NVIDIA's TensorFlow code",
     _at("", has="4x4/Dense0/weight Output/weight"),
-    advice=_NVIDIA,
+    to_discriminator,
   ),
   Kind(
     "pca",
     "principal components of styles (GANSpace)",
     _at("", has="comp mean std"),
+    advice=_DIRECTIONS,
   ),
   Kind(
     "direction",
     "a tensor alone, such as a direction in the space of styles",
     _at("", has=ALONE),
+    advice=_DIRECTIONS,
   ),
   Kind(
     "native",
@@ -276,5 +279,6 @@ KINDS = (
     "training-state",
     "the state of a training run",
     _at("", has="optimizer global_step|epoch") + _at("", has="g_optim d_optim"),
+    advice="converters.to_training_state opens those of e4e in Python",
   ),
 )
