@@ -10,7 +10,8 @@ import jax
 
 from encoder4editing_jax import weights
 from encoder4editing_jax.config import FACEWORLD, Config, ConfigError
-from encoder4editing_jax.data import sources
+from encoder4editing_jax.data import pairs, sources
+from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.models.stylegan2 import Generator
 
 HELD_OUT_SEED = 1_000_003  # rendered with another seed: never trained on
@@ -123,27 +124,39 @@ def _open_sources(
   config: Config,
 ) -> tuple[sources.Source | None, sources.Source | None]:
   data = config.data
-  train = None if data.train == FACEWORLD else _open(data.train, config)
+  train = None
+  if data.train != FACEWORLD:
+    train = _open(data.train, data.source, config)
   if data.eval and data.eval != FACEWORLD and data.eval_images:
-    return train, sources.spread(_open(data.eval, config), data.eval_images)
+    whole = _open(data.eval, data.eval_source, config)
+    return train, sources.spread(whole, data.eval_images)
   if train is not None and not data.eval:
     return sources.hold_out(train, data.eval_images)
   return train, None
 
 
-def _open(folder: str, config: Config) -> sources.Source:
-  """The readable images of a folder."""
-  source = sources.FolderSource(folder)
-  data = config.data
-  print(f"checking {len(source)} images in {folder}", flush=True)
+def _open(folder: str, partners: str, config: Config) -> sources.Source:
+  """The usable images of a folder, with those of another one if it is named."""
+  images = sources.FolderSource(folder)
+  source: sources.Source = images
+  if partners:
+    source = pairs.pair(images, sources.FolderSource(partners))
+  data, task = config.data, task_of(config.data)
+  besides = f" and their sources in {partners}" if partners else ""
+  print(f"checking {len(source)} images in {folder}{besides}", flush=True)
   broken = sources.find_unreadable(
-    source, workers=data.workers, max_megapixels=data.max_megapixels
+    source,
+    workers=data.workers,
+    max_megapixels=data.max_megapixels,
+    open_partner=task.open,
   )
   if not broken:
     return source
   names = "; ".join(f"{bad.name}: {bad.reason}" for bad in broken)
-  found = f"{len(broken)} of {len(source)} images cannot be read ({names})"
-  left = sorted(set(range(len(source))) - {bad.position for bad in broken})
+  positions = {bad.position for bad in broken}
+  verb = "read or used" if partners else "read"
+  found = f"{len(positions)} of {len(source)} images cannot be {verb} ({names})"
+  left = sorted(set(range(len(source))) - positions)
   if data.on_unreadable == "stop" or not left:
     raise sources.DataError(
       f"{found}; replace them, or set data.on_unreadable to skip."
