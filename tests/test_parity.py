@@ -5,6 +5,7 @@ import parity
 import parity_frameworks  # noqa: F401  (each registers its cases)
 import parity_networks  # noqa: F401
 import parity_ops  # noqa: F401
+import parity_transforms  # noqa: F401
 import pytest
 
 PARAMETERS = [
