@@ -6,12 +6,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
-from encoder4editing_jax.config import Config, Data, Model, Run
+from configs import (
+  toy_inpainting,
+  toy_segmentation,
+  toy_sketch,
+  toy_super_resolution,
+)
+from encoder4editing_jax import weights
+from encoder4editing_jax.config import (
+  Config,
+  ConfigError,
+  Data,
+  Loss,
+  Model,
+  Run,
+)
 from encoder4editing_jax.data import pairs, pipeline, sources
-from encoder4editing_jax.data.tasks import Task
-from encoder4editing_jax.training import preparation
+from encoder4editing_jax.data.tasks import Task, task_of
+from encoder4editing_jax.models.stylegan2 import Generator
+from encoder4editing_jax.training import (
+  evaluation,
+  loop,
+  parallel,
+  pool,
+  preparation,
+  state,
+  step,
+)
 
 COLOURS = np.array([(0, 0, 0), (250, 0, 0), (0, 250, 0), (9, 9, 250)], "u1")
 SEGMENTATION = Task("segmentation", labels=4)
@@ -239,16 +263,12 @@ def plan(folders, **changes):
     size=(64, 64),
     eval_images=2,
   )
-  config = Config(
-    data=dataclasses.replace(data, **changes),
-    model=Model(num_layers=10, channels=(4, 4, 8, 8)),
-    run=Run(batch_size=8),
-  )
-  return preparation.prepare(config), config
+  config = Config(data=dataclasses.replace(data, **changes))
+  return preparation.prepare(config)
 
 
 def test_a_plan_holds_out_pairs(folders):
-  found, _ = plan(folders)
+  found = plan(folders)
   assert len(found.train) == 18
   assert len(sources.partners_of(found.evaluation)) == 2
 
@@ -260,33 +280,125 @@ def test_bad_labels_stop_a_run_before_it_begins_or_are_left_out(folders):
   text = str(caught.value)
   assert "1 of 20 images cannot be read or used" in text
   assert "07.png: it holds class 253, allowed are 0 to 3" in text
-  found, _ = plan(folders, on_unreadable="skip")
+  found = plan(folders, on_unreadable="skip")
   assert len(found.train) + len(found.evaluation) == 19
   left = names(sources.partners_of(found.train))
   assert not any("07.png" in name for name in left)
 
 
-def test_the_encoder_takes_what_it_is_shown(folders):
-  """Traced only: labels go through encoder and step, pictures come out."""
-  from encoder4editing_jax.training import parallel, state, step
+SMALL = Config(
+  data=Data(task="segmentation", labels=4, size=(16, 16)),
+  model=Model(generator="file", num_layers=10, channels=(4, 4, 8, 8)),
+  loss=Loss(adversarial=0.0, delta=0.0),
+  run=Run(batch_size=4),
+)
 
-  _, config = plan(folders)
+
+def build():
+  generator = Generator(
+    16, channel_base=64, channel_max=4, style_dim=8, n_mlp=1, rngs=nnx.Rngs(0)
+  )
+  return state.build_networks(SMALL, generator)
+
+
+def test_the_encoder_is_shown_labels():
+  """Traced only."""
 
   def whole():
-    generator = preparation.load_generator(config)
-    networks = state.build_networks(config, generator)
-    assert networks.encoder.input_channels == 4
+    networks = build()
     batch = {
-      "image": jnp.zeros((2, 1, 64, 64, 3), jnp.uint8),
-      "source": jnp.zeros((2, 1, 64, 64, 1), jnp.uint8),
+      "image": jnp.zeros((2, 1, 16, 16, 3), jnp.uint8),
+      "source": jnp.zeros((2, 1, 16, 16, 1), jnp.uint8),
     }
     mapped = jax.vmap(
-      step.make_train_step(config, networks),
+      step.make_train_step(SMALL, networks),
       axis_name=parallel.AXIS,
       in_axes=(None, None, 0),
       out_axes=None,
     )
     frozen = state.create_frozen(networks)
-    return mapped(state.create_state(config, networks), frozen, batch)[1]
+    new, _ = mapped(state.create_state(SMALL, networks), frozen, batch)
+    return new.encoder
 
-  assert "l2" in jax.eval_shape(whole)
+  trained = jax.eval_shape(whole)
+  assert trained["body"]["input_conv"]["kernel"].shape == (3, 3, 4, 4)
+
+
+def test_the_grid_shows_source_target_and_reconstruction():
+  """With the inversion itself left out: it takes long to compile."""
+  evaluator = evaluation.Evaluator(SMALL, nnx.eval_shape(build))
+  seen = []
+
+  def invert(state, frozen, shown, stage):
+    seen.append(shown)
+    return jnp.zeros((4, 6, 8)), jnp.zeros((4, 16, 16, 3))
+
+  evaluator._invert = invert
+  random = np.random.default_rng(0)
+  batch = {
+    "image": random.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8),
+    "source": random.integers(0, 4, (3, 16, 16, 1), dtype=np.uint8),
+  }
+  codes = pool.empty(1, 8)
+  now = state.TrainState(
+    jnp.int32(1), {}, {}, None, {}, None, codes, codes, jax.random.key(0)
+  )
+  frozen = state.Frozen({}, jnp.zeros((6, 8)))
+  mean = np.zeros((1, 16, 16, 3), np.float32)
+  results, columns = evaluator(now, frozen, [batch], mean)
+  assert list(columns) == ["source", "target", "reconstruction"]
+  assert all(column.shape == (3, 16, 16, 3) for column in columns.values())
+  assert results["images"] == 3 and results["psnr_gain"] == 0
+  assert seen[0].shape == (4, 16, 16, 4)
+  np.testing.assert_array_equal(seen[0][:3].argmax(-1), batch["source"][..., 0])
+
+
+def test_faceworld_needs_room_for_its_classes():
+  config = Config(data=Data(task="segmentation", labels=10, size=(64, 64)))
+  with pytest.raises(ConfigError, match="faceworld draws 11 classes; set it"):
+    preparation.prepare(config)
+
+
+def small(card):
+  """A run card of two steps and a narrow encoder."""
+  config = card.get_config()
+  return dataclasses.replace(
+    config,
+    data=dataclasses.replace(config.data, eval_images=8, rendered_images=16),
+    model=dataclasses.replace(config.model, channels=(4, 4, 8, 8)),
+    run=Run(steps=2, batch_size=8, log_every=1),
+  )
+
+
+def test_faceworld_draws_what_a_task_needs(tmp_path):
+  config = small(toy_segmentation)
+  plan = preparation.prepare(config)
+  plan = preparation.render_missing(plan, config, tmp_path)
+  assert len(plan.training) == 16 and len(plan.evaluation) == 8
+  batches = pipeline.train_batches(
+    plan.training,
+    size=(64, 64),
+    batch_size=8,
+    seed=0,
+    task=task_of(config.data),
+  )
+  assert next(batches)["source"].shape == (8, 64, 64, 1)
+  again = preparation.render_missing(plan, config, tmp_path)
+  assert names(again.training) == names(plan.training)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "card",
+  [toy_inpainting, toy_segmentation, toy_sketch, toy_super_resolution],
+  ids=lambda card: card.__name__,
+)
+def test_every_task_trains(card, tmp_path):
+  results = loop.run(small(card), tmp_path)
+  assert results["step"] == 2 and np.isfinite(results["psnr"])
+  with Image.open(tmp_path / "inversions.png") as grid:
+    # source, target, reconstruction, smile + and -, each of 128 pixels
+    assert grid.width == 4 + 5 * (128 + 4)
+  inverter = weights.load(tmp_path / "inverter.safetensors")
+  channels = task_of(small(card).data).channels
+  assert inverter.encoder.input_channels == channels

@@ -1,16 +1,17 @@
-"""The tasks of pSp (arXiv 2008.00951, section 4): what the encoder is shown.
+"""The tasks of pSp (arXiv 2008.00951): what the encoder is shown.
 
 Every task paints the target picture; they differ in the source that its code
 is read from. On the way to the device a source is uint8 `[h w c]`; there
 `to_source` makes of it what the encoder takes.
 
-    task              source                          encoder sees
-    inversion         the target itself               RGB in [-1, 1]
-    super_resolution  the target, shrunk and enlarged  RGB in [-1, 1]
-    inpainting        the target, partly covered       RGB in [-1, 1]
-    frontalization    a picture mirrored on its own    RGB in [-1, 1]
-    sketch            a file, one channel              grey in [0, 1]
-    segmentation      a file, class ids                one-hot in {0, 1}
+    task              source                            the encoder sees
+    inversion         the target itself                 RGB in [-1, 1]
+    super_resolution  the target, shrunk and enlarged   RGB in [-1, 1]
+    inpainting        the target, partly covered        RGB in [-1, 1]
+    frontalization    the target or its partner in a    RGB in [-1, 1]
+                      file, mirrored on its own
+    sketch            a file, one channel               grey in [0, 1]
+    segmentation      a file of class ids               one-hot in {0, 1}
 """
 
 import dataclasses
@@ -24,6 +25,14 @@ from PIL import Image
 
 from encoder4editing_jax.config import Data
 from encoder4editing_jax.data import images
+
+# The colours in which CelebAMask-HQ's 19 classes are commonly shown.
+LABEL_COLOURS = (
+  *((0, 0, 0), (204, 0, 0), (76, 153, 0), (204, 204, 0), (51, 51, 255)),
+  *((204, 0, 204), (0, 255, 255), (255, 204, 204), (102, 51, 0), (255, 0, 0)),
+  *((102, 204, 0), (255, 255, 0), (0, 0, 153), (0, 0, 204), (255, 51, 153)),
+  *((0, 204, 204), (0, 51, 0), (255, 153, 51), (0, 204, 0)),
+)
 
 
 @dataclasses.dataclass(frozen=True)

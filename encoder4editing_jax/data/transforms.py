@@ -1,8 +1,7 @@
 """What is done to a picture to make the source of a task from it.
 
-pSp (arXiv 2008.00951, section 4) trains the inversion encoder on such sources
-too. All functions are pure, on uint8 arrays; those that draw are handed a
-generator.
+pSp (arXiv 2008.00951) trains the same encoder on other sources than the
+target itself. All functions are pure; those that draw are handed a generator.
 """
 
 from functools import lru_cache

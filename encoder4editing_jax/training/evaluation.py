@@ -116,7 +116,8 @@ class Evaluator:
     if "source" in batch:
       target = "target"
       source = show_source(np.asarray(batch["source"]), self.task)
-      pictures = {"source": source, "target": images, "reconstruction": output}
+      pictures = {"source": jnp.asarray(source), "target": images}
+      pictures["reconstruction"] = output
     if self.direction is not None:
       name, strength = self.config.run.edit, self.config.run.edit_strength
       for sign, factor in (("+", strength), ("-", -strength)):

@@ -7,17 +7,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from encoder4editing_jax import files
-from encoder4editing_jax.data.tasks import Task
+from encoder4editing_jax.data.tasks import LABEL_COLOURS, Task
 
 MARGIN = 4
-
-# The colours in which CelebAMask-HQ's 19 classes are commonly shown.
-LABEL_COLOURS = (
-  *((0, 0, 0), (204, 0, 0), (76, 153, 0), (204, 204, 0), (51, 51, 255)),
-  *((204, 0, 204), (0, 255, 255), (255, 204, 204), (102, 51, 0), (255, 0, 0)),
-  *((102, 204, 0), (255, 255, 0), (0, 0, 153), (0, 0, 204), (255, 51, 153)),
-  *((0, 204, 204), (0, 51, 0), (255, 153, 51), (0, 204, 0)),
-)
 
 
 def to_bytes(

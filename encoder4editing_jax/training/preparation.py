@@ -4,12 +4,14 @@
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
 from encoder4editing_jax import weights
 from encoder4editing_jax.config import FACEWORLD, Config, ConfigError
+from encoder4editing_jax.config_rules import NEEDS_SOURCE
 from encoder4editing_jax.data import pairs, sources
 from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.models.stylegan2 import Generator
@@ -43,6 +45,7 @@ def prepare(config: Config) -> Plan:
   _check_devices(config)
   generator = load_generator(config)
   check_sizes(config, generator)
+  _check_classes(config)
   train, evaluation = _open_sources(config)
   return Plan(generator, train, evaluation)
 
@@ -120,6 +123,21 @@ def _check_devices(config: Config) -> None:
     )
 
 
+def _check_classes(config: Config) -> None:
+  """Raises ConfigError if faceworld's label maps have too many classes."""
+  data = config.data
+  if data.task != "segmentation" or FACEWORLD not in (data.train, data.eval):
+    return
+  from encoder4editing_jax import faceworld
+
+  if data.labels < len(faceworld.LABELS):
+    raise ConfigError(
+      f"data.labels is {data.labels}, but faceworld draws "
+      f"{len(faceworld.LABELS)} classes; set it to {len(faceworld.LABELS)} or "
+      "more."
+    )
+
+
 def _open_sources(
   config: Config,
 ) -> tuple[sources.Source | None, sources.Source | None]:
@@ -170,6 +188,8 @@ def _open(folder: str, partners: str, config: Config) -> sources.Source:
 def render_missing(plan: Plan, config: Config, workdir: Path) -> Plan:
   """Draws the faces that a plan leaves open, under `workdir/data`.
 
+  With them what they are to be painted from, for tasks that need it.
+
   Faces that were drawn before are used again.
   """
   train, evaluation = plan.train, plan.evaluation
@@ -188,11 +208,30 @@ def _render(
   from encoder4editing_jax import faceworld
 
   seed, size = config.run.seed + offset, max(config.data.size)
-  folder = workdir / "data" / f"faceworld-{size}-seed{seed}-{n}"
+  name = f"{size}-seed{seed}-{n}"
+  options = {"n": n, "seed": seed, "size": size}
+  images = _drawn(
+    workdir / "data" / f"faceworld-{name}",
+    lambda folder: faceworld.write_images(folder, **options),
+  )
+  task = config.data.task
+  if task not in NEEDS_SOURCE:
+    return images
+  partners = _drawn(
+    workdir / "data" / f"faceworld-{task}-{name}",
+    lambda folder: faceworld.write_sources(folder, task, **options),
+  )
+  return pairs.pair(images, partners)
+
+
+def _drawn(
+  folder: Path, write: Callable[[Path], list[Path]]
+) -> sources.FolderSource:
+  """The folder, written now unless it was before."""
   if not folder.exists():
-    print(f"drawing {n} faces into {folder}", flush=True)
+    print(f"drawing faces into {folder}", flush=True)
     unfinished = folder.with_name(folder.name + ".unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
-    faceworld.write_images(unfinished, n, seed=seed, size=size)
+    write(unfinished)
     unfinished.rename(folder)
   return sources.FolderSource(folder)
