@@ -33,11 +33,39 @@ class Data:
   """Folder of held-out images, "faceworld" for freshly rendered faces, or ""
   to hold out a part of the training images."""
 
+  task: Literal[
+    "inversion",
+    "super_resolution",
+    "sketch",
+    "segmentation",
+    "frontalization",
+    "inpainting",
+  ] = "inversion"
+  """What the encoder is shown of an image that is to be painted: the image
+  itself; the image at low resolution; a sketch of it or a map of classes, from
+  data.source; the image mirrored or not, on its own; the image with holes."""
+
+  source: str = ""
+  """Folder of what the encoder is shown, for sketch and segmentation (grey or
+  palette PNG files of class ids), and if you like for frontalization. Each
+  file has the name of an image in data.train, but for the ending."""
+
+  eval_source: str = ""
+  """The same for the images in data.eval."""
+
+  labels: int = 19
+  """Number of classes of segmentation: ids are 0 to labels - 1."""
+
+  resize_factors: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+  """Factors of super_resolution: drawn in training, in turn in evaluations."""
+
   size: tuple[int, int] = (256, 256)
   """Height and width that images are resized to, in pixels."""
 
   flip: bool = True
-  """Mirror half of the training images."""
+  """Mirror half of the training images, with their sources (frontalization:
+  each on its own). Class ids stay as they are: say False where classes tell
+  left from right."""
 
   on_unreadable: Literal["stop", "skip"] = "stop"
   """What a file that cannot be decoded does: "stop" ends the run before

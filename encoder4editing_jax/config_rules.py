@@ -11,10 +11,13 @@ from typing import Any, Literal
 FACEWORLD = "faceworld"
 STAGED_ENCODERS = ("Encoder4Editing",)
 DEPTHS = (10, 18, 34, 50, 100, 152)
+NEEDS_SOURCE = ("sketch", "segmentation")  # tasks whose sources are files
+TAKES_SOURCE = (*NEEDS_SOURCE, "frontalization")
+MOST_LABELS = 256  # ids are bytes
 
 # The least value of a number.
 LEAST = {
-  "data": {"workers": 1, "rendered_images": 1, "eval_images": 0},
+  "data": {"workers": 1, "rendered_images": 1, "eval_images": 0, "labels": 1},
   "loss": {"l2": 0, "delta": 0, "adversarial": 0},
   "optim": {"lr": 0, "warmup": 0, "ema": 0},
   "discriminator": dict.fromkeys(("lr", "r1", "pool"), 0)
@@ -111,6 +114,7 @@ def _rules(c: Any) -> Iterator[tuple[bool, str]]:
     bad,
     f"optim.ema is {c.optim.ema}; set it below 1, as in 0.999, or to 0.",
   )
+  yield from _task_rules(c.data)
   start, staged = c.progressive.start, c.model.encoder in STAGED_ENCODERS
   terms = (c.loss.l2, c.loss.adversarial, c.loss.delta and start is not None)
   yield not any(terms), "no term of the loss is on; set loss.l2 to 1."
@@ -120,4 +124,57 @@ def _rules(c: Any) -> Iterator[tuple[bool, str]]:
     start is not None and not staged,
     f"progressive.start is set, but {c.model.encoder} has no stages; use "
     f"model.encoder {STAGED_ENCODERS[0]} or progressive.start None.",
+  )
+
+
+def largest_factor(side: int) -> int:
+  """The largest factor by which super-resolution shrinks a side of an image:
+  its widest kernels reach over the border, into a reflection."""
+  return 2 * (side - 1) // 3
+
+
+def _task_rules(data: Any) -> Iterator[tuple[bool, str]]:
+  """The same for the task and its sources."""
+  task, source, labels = data.task, data.source, data.labels
+  yield (
+    labels > MOST_LABELS,
+    f"data.labels is {labels}; set it to {MOST_LABELS} or less.",
+  )
+  most = largest_factor(min(data.size))
+  bad = [f for f in data.resize_factors if not 1 <= f <= most]
+  if task == "super_resolution":
+    yield (
+      bool(bad) or not data.resize_factors,
+      f"data.resize_factors is {data.resize_factors}; give one or more from 1 "
+      f"to {most} (for images of this data.size).",
+    )
+  files = data.train != FACEWORLD
+  yield (
+    files and task in NEEDS_SOURCE and not source,
+    f"data.task is {task}, but data.source is empty; name the folder of what "
+    "the encoder is shown.",
+  )
+  yield (
+    bool(source or data.eval_source) and task not in TAKES_SOURCE,
+    f"the task {task} makes its sources itself; leave data.source and "
+    "data.eval_source empty.",
+  )
+  if task not in TAKES_SOURCE:
+    return
+  yield (
+    bool(source) and not files,
+    f"data.train is {FACEWORLD}, which draws its own sources; leave "
+    "data.source empty.",
+  )
+  apart = bool(data.eval) and data.eval != FACEWORLD
+  wanted = apart and bool(source or task in NEEDS_SOURCE)
+  yield (
+    wanted and not data.eval_source,
+    "data.eval is a folder of its own, and data.eval_source is empty; name the "
+    "folder of its sources.",
+  )
+  yield (
+    bool(data.eval_source) and not wanted,
+    "data.eval_source is set without a folder in data.eval that needs it; "
+    "leave it empty.",
   )

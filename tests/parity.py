@@ -133,7 +133,8 @@ def _error(golden, field: str, ours: np.ndarray) -> float:
 def run(case: Case) -> list[Result]:
   """All results of a case; it has to yield exactly its fields."""
   golden = load(case.golden)
-  floors = json.loads((FOLDER / "noise_floors.json").read_text())[case.golden]
+  floors = json.loads((FOLDER / "noise_floors.json").read_text())
+  floors = floors.get(case.golden, {})  # what works on bytes has no noise
   results = []
   with full_precision():
     for field, ours in case.function():

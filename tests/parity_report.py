@@ -21,6 +21,7 @@ import parity_frameworks  # noqa: F401
 import parity_networks  # noqa: F401
 import parity_ops  # noqa: F401
 import parity_training  # noqa: F401
+import parity_transforms  # noqa: F401
 
 TEXT = """\
 # Parity with the original implementations

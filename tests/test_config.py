@@ -5,7 +5,14 @@ import json
 
 import pytest
 
-from configs import ffhq, toy
+from configs import (
+  ffhq,
+  toy,
+  toy_inpainting,
+  toy_segmentation,
+  toy_sketch,
+  toy_super_resolution,
+)
 from encoder4editing_jax.config import (
   Config,
   ConfigError,
@@ -19,9 +26,22 @@ from encoder4editing_jax.config import (
 SECTIONS = [f.default_factory for f in dataclasses.fields(Config)]
 
 
-@pytest.mark.parametrize("card", [toy, ffhq])
+TASK_CARDS = [
+  toy_inpainting,
+  toy_segmentation,
+  toy_sketch,
+  toy_super_resolution,
+]
+
+
+@pytest.mark.parametrize("card", [toy, ffhq, *TASK_CARDS])
 def test_run_cards_are_valid(card):
   card.get_config().validate()
+
+
+@pytest.mark.parametrize("card", TASK_CARDS)
+def test_cards_of_tasks_are_named_after_them(card):
+  assert card.__name__ == f"configs.toy_{card.get_config().data.task}"
 
 
 def test_json_round_trip():
@@ -66,6 +86,32 @@ def test_all_problems_are_told_at_once():
         progressive=Progressive(start=5),
       ),
       "GradualStyleEncoder has no stages",
+    ),
+    (
+      Config(data=Data(task="sketch", train="images")),
+      "task is sketch, but data.source is empty; name",
+    ),
+    (
+      Config(data=Data(task="sketch", source="sketches")),
+      "faceworld, which draws its own sources; leave",
+    ),
+    (
+      Config(data=Data(train="images", source="sketches")),
+      "inversion makes its sources itself; leave",
+    ),
+    (
+      Config(data=Data(task="sketch", train="a", source="b", eval="c")),
+      "data.eval_source is empty; name",
+    ),
+    (
+      Config(data=Data(task="sketch", train="a", source="b", eval_source="c")),
+      "eval_source is set without a folder in data.eval",
+    ),
+    (Config(data=Data(labels=257)), "labels is 257; set it to 256 or less"),
+    (Config(data=Data(labels=0)), "labels is 0; set it to 1 or more"),
+    (
+      Config(data=Data(task="super_resolution", size=(32, 48))),
+      r"resize_factors is \(1, 2, .* give one or more from 1 to 20",
     ),
   ],
 )
@@ -127,3 +173,20 @@ def test_every_field_is_documented(section):
   for field in dataclasses.fields(section):
     after = source.split(f"\n  {field.name}: ", 1)[1]
     assert '"""' in after.split("\n\n", 1)[0], field.name
+
+
+@pytest.mark.parametrize(
+  "data",
+  [
+    Data(task="segmentation"),  # faceworld draws its own labels
+    Data(task="segmentation", train="a", source="b", eval="faceworld"),
+    Data(task="sketch", train="a", source="b", eval="c", eval_source="d"),
+    Data(task="frontalization", train="a"),
+    Data(task="frontalization", train="a", source="b"),
+    Data(task="super_resolution", size=(64, 64)),
+    Data(task="inpainting", train="a", eval="b"),
+    Data(size=(16, 16)),  # whose default factors nobody uses
+  ],
+)
+def test_tasks_with_what_they_need_are_valid(data):
+  Config(data=data).validate()

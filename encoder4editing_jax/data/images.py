@@ -1,9 +1,11 @@
-"""The one decoder: encoded bytes to the RGB picture that a viewer shows."""
+"""The one decoder: encoded bytes to the picture that a viewer shows."""
 
 import io
 import warnings
+from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 EXTENSIONS = (
@@ -49,15 +51,78 @@ def decode(
   Raises:
     UnreadableImage: with the reason.
   """
-  image = open_rgb(data, max_megapixels)
-  image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+  return fit(open_rgb(data, max_megapixels), size, flip=flip)
+
+
+def fit(
+  image: Image.Image,
+  size: tuple[int, int],
+  *,
+  flip: bool = False,
+  interpolate: bool = True,
+) -> UInt8[np.ndarray, "h w c"]:
+  """Resizes and perhaps mirrors a picture of 8 bits.
+
+  Args:
+    image: of one or three channels.
+    size: height and width of the result; the aspect ratio is not kept.
+    flip: mirror left and right.
+    interpolate: antialiased and bilinear; False takes the nearest pixel, as
+      is right for class ids.
+  """
+  kind = Image.Resampling.BILINEAR if interpolate else Image.Resampling.NEAREST
+  image = image.resize((size[1], size[0]), kind)
   if flip:
     image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-  return np.asarray(image)
+  pixels = np.asarray(image)
+  return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def open_rgb(data: bytes, max_megapixels: float = 100.0) -> Image.Image:
   """The picture in RGB at its own size, see `decode`."""
+  return _open(data, max_megapixels, _to_rgb)
+
+
+def open_grey(data: bytes, max_megapixels: float = 100.0) -> Image.Image:
+  """The picture in grey (mode L) at its own size, for sketches."""
+  return open_rgb(data, max_megapixels).convert("L")
+
+
+def open_labels(
+  data: bytes, n_classes: int, max_megapixels: float = 100.0
+) -> Image.Image:
+  """A map of class ids (mode L); of a palette the indices count.
+
+  Raises:
+    UnreadableImage: also for other modes than L and P, for JPEG, which
+      changes numbers, and for ids that are not below `n_classes`.
+  """
+  if data.startswith(b"\xff\xd8"):
+    raise UnreadableImage("class ids do not survive JPEG; save them as PNG")
+
+  def checked(image: Image.Image) -> Image.Image:
+    if image.mode not in ("L", "P"):
+      raise UnreadableImage(
+        f"its mode is {image.mode}; class ids need one channel of 8 bits "
+        "(mode L or P)"
+      )
+    ids = np.asarray(image)
+    largest = int(ids.max())
+    if largest >= n_classes:
+      raise UnreadableImage(
+        f"it holds class {largest}, allowed are 0 to {n_classes - 1}; correct "
+        "it, or raise data.labels"
+      )
+    return Image.fromarray(ids)
+
+  return _open(data, max_megapixels, checked)
+
+
+def _open(
+  data: bytes,
+  max_megapixels: float,
+  convert: Callable[[Image.Image], Image.Image],
+) -> Image.Image:
   if not data:
     raise UnreadableImage("the file is empty")
   try:
@@ -66,7 +131,7 @@ def open_rgb(data: bytes, max_megapixels: float = 100.0) -> Image.Image:
       image = Image.open(io.BytesIO(data), formats=FORMATS)
       _check_size(image, max_megapixels)
       image.load()
-      return _to_rgb(ImageOps.exif_transpose(image))
+      return convert(ImageOps.exif_transpose(image))
   except UnreadableImage:
     raise
   except Image.UnidentifiedImageError:

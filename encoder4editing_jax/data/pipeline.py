@@ -1,50 +1,95 @@
 """From a source to batches of uint8 images, by grain in thread mode.
 
-Order and flips are pure functions of (seed, position), and a batch of (seed,
-step): the position in the data IS the step number, whatever the number of
-threads, and nothing else has to be saved.
+Order, flips and what else is drawn are pure functions of (seed, position),
+and a batch of (seed, step): the position in the data IS the step number,
+whatever the number of threads, and nothing else has to be saved.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from encoder4editing_jax.data import images
-from encoder4editing_jax.data.sources import DataError, Source
+from encoder4editing_jax.config_rules import NEEDS_SOURCE
+from encoder4editing_jax.data import images, transforms
+from encoder4editing_jax.data.sources import DataError, Source, partners_of
+from encoder4editing_jax.data.tasks import INVERSION, Task
 
 
 class _Load:
-  """Decodes one record; grain hands in a generator that is its own."""
+  """Makes one example; grain hands in a generator that is its own."""
 
   def __init__(
     self,
     source: Source,
     size: tuple[int, int],
-    flip: bool,
     max_megapixels: float,
+    task: Task,
+    *,
+    training: bool,
+    flip: bool,
   ):
     self.source = source
+    self.partners = partners_of(source)
+    if self.partners is None and task.name in NEEDS_SOURCE:
+      raise ValueError(
+        f"the task {task.name} reads its sources from files, but the data "
+        "have no partners; pair two folders with data.pairs.pair."
+      )
     self.size = size
-    self.flip = flip
     self.max_megapixels = max_megapixels
+    self.task = task
+    self.training = training
+    self.flip = flip
 
   def __call__(self, index: int, rng: np.random.Generator) -> dict:
     index = int(index)
-    flip = self.flip and bool(rng.integers(2))
+    flip = self._coin(rng)
+    image = self._decode(self.source, index, images.decode, flip)
+    if self.task.name == "inversion":  # the source is the target
+      return {"image": image}
+    return {"image": image, "source": self._source(index, image, flip, rng)}
+
+  def _coin(self, rng: np.random.Generator) -> bool:
+    return self.flip and bool(rng.integers(2))
+
+  def _source(
+    self, index: int, image: np.ndarray, flip: bool, rng: np.random.Generator
+  ) -> np.ndarray:
+    """The source of a target that was mirrored if `flip` says so."""
+    if self.task.name == "super_resolution":
+      factors = self.task.factors
+      draw = rng.integers(len(factors)) if self.training else index
+      return transforms.degrade(image, factors[draw % len(factors)])
+    if self.task.name == "inpainting":
+      return transforms.cover(image, rng)
+    if self.task.name == "frontalization":
+      mirrored = self._coin(rng)  # whatever the target is
+      if self.partners is None:
+        return image if mirrored == flip else image[:, ::-1]
+      flip = mirrored
+    assert self.partners is not None
+    return self._decode(self.partners, index, self.task.decode, flip)
+
+  def _decode(
+    self,
+    source: Source,
+    index: int,
+    decode: Callable[..., np.ndarray],
+    flip: bool,
+  ) -> np.ndarray:
     try:
-      image = images.decode(
-        self.source[index],
+      return decode(
+        source[index],
         self.size,
         flip=flip,
         max_megapixels=self.max_megapixels,
       )
     except (images.UnreadableImage, OSError) as error:
       raise DataError(
-        f"{self.source.name(index)} cannot be decoded: {error}; replace the "
+        f"{source.name(index)} cannot be decoded: {error}; replace the "
         "file, or restart with data.on_unreadable skip."
       ) from error
-    return {"image": image}
 
 
 def train_batches(
@@ -54,6 +99,7 @@ def train_batches(
   batch_size: int,
   seed: int,
   first_step: int = 0,
+  task: Task = INVERSION,
   flip: bool = True,
   workers: int = 2,
   max_megapixels: float = 100.0,
@@ -63,11 +109,12 @@ def train_batches(
   """Endless batches from `first_step` on; every epoch has its own order.
 
   Args:
-    source: encoded images.
+    source: encoded images; with partners if the task reads its sources.
     size: height and width of the batches.
     batch_size: images per step over all hosts.
-    seed: of order and flips.
+    seed: of order, flips and whatever else the task draws.
     first_step: batches before it are passed over at no cost.
+    task: what the source of an example is.
     flip: mirror half of the images.
     workers: decoding threads.
     max_megapixels: see `images.decode`.
@@ -75,11 +122,12 @@ def train_batches(
     hosts: number of hosts; each gets a contiguous part of every batch.
 
   Yields:
-    `{"image": uint8 [batch_size / hosts, h, w, 3]}`.
+    `{"image": uint8 [batch_size / hosts, h, w, 3]}`, the targets; for other
+    tasks than inversion "source" as well, uint8 `[.. h w c]`, see `tasks`.
   """
   import grain
 
-  load = _Load(source, size, flip, max_megapixels)
+  load = _Load(source, size, max_megapixels, task, training=True, flip=flip)
   batches = _order(source, seed).random_map(load).batch(batch_size // hosts)
   batches = batches[host + first_step * hosts :: hosts]
   options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=4)
@@ -106,13 +154,18 @@ def all_batches(
   *,
   size: tuple[int, int],
   batch_size: int,
+  task: Task = INVERSION,
   workers: int = 2,
   max_megapixels: float = 100.0,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Every image once, in order, unflipped; the last batch may be smaller."""
+  """Every image once, in order, unflipped; the last batch may be smaller.
+
+  What a task draws is the same every time; super-resolution takes its factors
+  in turn.
+  """
   import grain
 
-  load = _Load(source, size, False, max_megapixels)
+  load = _Load(source, size, max_megapixels, task, training=False, flip=False)
   examples = grain.MapDataset.range(len(source)).seed(0).random_map(load)
   options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=4)
   yield from examples.batch(batch_size).to_iter_dataset(options)

@@ -5,10 +5,12 @@ first kind; prepared data sets are to follow the same protocol.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from PIL import Image
 
 from encoder4editing_jax.data import images
 
@@ -91,8 +93,44 @@ class Subset:
     return self.source.name(self.indices[index])
 
 
+class Paired:
+  """Targets, each with a partner from which its code is to be read.
+
+  It is the targets to those who do not ask `partners_of`.
+  """
+
+  def __init__(self, targets: Source, partners: Source):
+    if len(targets) != len(partners):
+      raise DataError(
+        f"{len(targets)} targets and {len(partners)} partners are no pairs; "
+        "pair them by name (data.pairs)."
+      )
+    self.targets = targets
+    self.partners = partners
+
+  def __len__(self) -> int:
+    return len(self.targets)
+
+  def __getitem__(self, index: int) -> bytes:
+    return self.targets[index]
+
+  def name(self, index: int) -> str:
+    """The name of the target."""
+    return self.targets.name(index)
+
+
+def partners_of(source: Source) -> Source | None:
+  """The partners of a source or of some of it, in its order; None if none."""
+  if isinstance(source, Paired):
+    return source.partners
+  if isinstance(source, Subset):
+    whole = partners_of(source.source)
+    return None if whole is None else Subset(whole, source.indices)
+  return None
+
+
 class Unreadable(NamedTuple):
-  """A file that cannot be decoded."""
+  """A file that cannot be decoded or used."""
 
   position: int
   name: str
@@ -100,20 +138,49 @@ class Unreadable(NamedTuple):
 
 
 def find_unreadable(
-  source: Source, *, workers: int = 2, max_megapixels: float = 100.0
+  source: Source,
+  *,
+  workers: int = 2,
+  max_megapixels: float = 100.0,
+  open_partner: Callable[[bytes, float], Image.Image] = images.open_rgb,
 ) -> list[Unreadable]:
-  """Decodes every image once and lists those that fail, in order."""
+  """Decodes every image once and lists those that fail, in order.
 
-  def check(index: int) -> Unreadable | None:
-    try:
-      images.open_rgb(source[index], max_megapixels)
-    except (images.UnreadableImage, OSError) as error:
-      return Unreadable(index, source.name(index), str(error))
-    return None
+  Partners, as `open_partner` opens them, are listed as well, and those of
+  another shape than their target: they show something else.
+  """
+  partners = partners_of(source)
+
+  def check(index: int) -> Iterator[Unreadable]:
+    shapes = []
+    for part, opened in ((source, images.open_rgb), (partners, open_partner)):
+      if part is None:
+        continue
+      try:
+        shapes.append(opened(part[index], max_megapixels).size)
+      except (images.UnreadableImage, OSError) as error:
+        yield Unreadable(index, part.name(index), str(error))
+    if partners is None or len(shapes) < 2:
+      return
+    (w, h), (columns, rows) = shapes
+    if not _same_shape(*shapes):
+      yield Unreadable(
+        index,
+        partners.name(index),
+        f"{columns} x {rows} pixels have another shape than those of "
+        f"{source.name(index)}, {w} x {h}",
+      )
 
   with ThreadPoolExecutor(workers) as pool:
-    results = pool.map(check, range(len(source)))
-    return [found for found in results if found is not None]
+    results = pool.map(lambda i: list(check(i)), range(len(source)))
+    return [found for several in results for found in several]
+
+
+def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+  """Whether two sizes are of one shape, but for the rounding of a pixel."""
+  small, large = sorted((one, other))
+  scale = small[0] / large[0]
+  return abs(large[1] * scale - small[1]) <= 1
 
 
 def hold_out(source: Source, n: int) -> tuple[Source, Source]:

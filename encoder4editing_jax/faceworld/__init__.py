@@ -4,13 +4,19 @@ A small world in which everything can be checked: `render` paints a face from
 14 numbers, the shipped `load_generator()` (64 x 64, fitted with `fit`) makes
 the same faces from latent codes, `attributes(z)` is the truth about a code,
 `load_directions()` are its editing directions and `measure` reads the
-attributes off a picture. No download needed.
+attributes off a picture. The same faces can be had as maps of classes
+(`render_labels`) and as drawings (`render_contours`). No download needed.
 """
 
 from importlib import resources
 
 from encoder4editing_jax.faceworld.directions import load_directions
-from encoder4editing_jax.faceworld.folder import write_images
+from encoder4editing_jax.faceworld.drawings import (
+  LABELS,
+  render_contours,
+  render_labels,
+)
+from encoder4editing_jax.faceworld.folder import write_images, write_sources
 from encoder4editing_jax.faceworld.measuring import measure, probe_accuracy
 from encoder4editing_jax.faceworld.renderer import (
   ATTRIBUTES,
@@ -23,6 +29,7 @@ from encoder4editing_jax.models.stylegan2 import Generator
 
 __all__ = [
   "ATTRIBUTES",
+  "LABELS",
   "STYLE_DIM",
   "attributes",
   "load_directions",
@@ -30,8 +37,11 @@ __all__ = [
   "measure",
   "probe_accuracy",
   "render",
+  "render_contours",
+  "render_labels",
   "sample",
   "write_images",
+  "write_sources",
 ]
 
 

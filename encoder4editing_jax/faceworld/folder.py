@@ -1,12 +1,25 @@
 """Faceworld as a folder of pictures, like any other dataset."""
 
 import json
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 from PIL import Image
 
-from encoder4editing_jax.faceworld.renderer import ATTRIBUTES, sample
+from encoder4editing_jax.data.tasks import LABEL_COLOURS
+from encoder4editing_jax.faceworld.drawings import (
+  render_contours,
+  render_labels,
+)
+from encoder4editing_jax.faceworld.renderer import (
+  ATTRIBUTES,
+  STYLE_DIM,
+  attributes,
+  in_chunks,
+  sample,
+)
 
 
 def write_images(
@@ -37,4 +50,40 @@ def write_images(
   }
   text = json.dumps(table, indent=1)
   (folder / "attributes.json").write_text(text + "\n")
+  return paths
+
+
+SOURCES = {"segmentation": render_labels, "sketch": render_contours}
+
+
+def write_sources(
+  folder: str | Path,
+  task: str,
+  n: int,
+  seed: int = 0,
+  size: int = 64,
+) -> list[Path]:
+  """Writes what the faces of `write_images` are to be painted from.
+
+  The files have the names that `write_images` gives with the same seed:
+  palette PNG files of class ids (see `LABELS`), or line drawings.
+
+  Returns:
+    The paths of the files, in order.
+
+  Raises:
+    ValueError: another task than segmentation and sketch.
+  """
+  if task not in SOURCES:
+    raise ValueError(f"no sources for {task!r}; use {', '.join(SOURCES)}.")
+  folder = Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  truth = attributes(jax.random.normal(jax.random.key(seed), (n, STYLE_DIM)))
+  drawn = np.asarray(in_chunks(partial(SOURCES[task], size=size), truth))
+  paths = [folder / f"face_{i:05d}.png" for i in range(n)]
+  for path, pixels in zip(paths, drawn, strict=True):
+    image = Image.fromarray(pixels)
+    if task == "segmentation":  # to viewers the ids are colours
+      image.putpalette(bytes(value for c in LABEL_COLOURS for value in c))
+    image.save(path)
   return paths

@@ -61,13 +61,23 @@ def inside(distance: Field, width: float) -> Field:
   return ramp(-distance, -width / 2, width / 2)
 
 
-def over(picture: Picture, colour: Array | Stop, alpha: Field) -> Picture:
-  """Lays a colour over the picture where `alpha` says so."""
+class Layer(NamedTuple):
+  """A colour, where it covers what is below, and what it shows.
+
+  Mere light and shade, which shows nothing of its own, has no label.
+  """
+
+  colour: Picture
+  alpha: Field
+  label: str | None = None
+
+
+def over(picture: Picture, layer: Layer) -> Picture:
+  """Lays a colour over the picture where its `alpha` says so."""
   # the barrier keeps XLA from computing a shape once per colour channel, and
   # from compiling the whole painting as one expression
-  picture, alpha = jax.lax.optimization_barrier((picture, alpha))
-  colour = rgb(*colour) if isinstance(colour, tuple) else colour
-  return picture + alpha[:, None] * (colour - picture)
+  picture, alpha = jax.lax.optimization_barrier((picture, layer.alpha))
+  return picture + alpha[:, None] * (layer.colour - picture)
 
 
 def ellipse(c: Canvas, rx: Value | float, ry: Value | float) -> Field:

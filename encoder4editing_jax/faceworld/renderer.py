@@ -8,14 +8,15 @@ normalisation (the first thing its mapping network does), so the attributes
 of every code, and of every edit, are known exactly.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from encoder4editing_jax.faceworld import parts
-from encoder4editing_jax.faceworld.painting import canvas
+from encoder4editing_jax.faceworld.painting import canvas, over
 from encoder4editing_jax.ops import pixel_norm
 
 STYLE_DIM = 64  # entries of a latent code
@@ -61,30 +62,25 @@ def render(
   Raises:
     ValueError: not one column per name in `ATTRIBUTES`.
   """
+  a, whole = named(attributes), canvas(size)
+  picture = parts.background(whole, a)
+  for layer in parts.layers(whole, a):
+    picture = over(picture, layer)
+  return jnp.moveaxis(jnp.clip(picture, 0, 1) * 2 - 1, 1, -1)
+
+
+def named(attributes: Float[Array, "b k"]) -> parts.Attributes:
+  """Attributes by name, each `[b 1 1]`.
+
+  Raises:
+    ValueError: not one column per name in `ATTRIBUTES`.
+  """
   if attributes.shape[-1] != len(ATTRIBUTES):
     raise ValueError(
       f"attributes has {attributes.shape[-1]} columns; render needs "
       f"{len(ATTRIBUTES)}, in the order of faceworld.ATTRIBUTES."
     )
-  a = {k: attributes[:, i, None, None] for i, k in enumerate(ATTRIBUTES)}
-  whole = canvas(size)
-  head = whole.moved(0.04 * a["yaw"], 0.02 + 0.025 * a["pitch"])
-  front = head.moved(0.065 * a["yaw"], 0.045 * a["pitch"])
-  skin, hair = parts.skin(a), parts.hair(a)
-
-  picture = parts.background(whole, a)
-  picture = parts.hair_behind(picture, head, a, hair)
-  picture = parts.body(picture, whole, a, skin)
-  picture, face = parts.face(picture, head, a, skin)
-  picture = parts.folds(picture, front, a, skin)
-  picture = parts.beard(picture, front, face, a, hair)
-  picture = parts.nose(picture, front, a, skin)
-  picture = parts.mouth(picture, front, a)
-  for side in (-1.0, 1.0):
-    picture = parts.eye(picture, front, a, side, skin, hair)
-  picture = parts.hair_before(picture, head, a, hair)
-  picture = parts.glasses(picture, front, a)
-  return jnp.moveaxis(jnp.clip(picture, 0, 1) * 2 - 1, 1, -1)
+  return {k: attributes[:, i, None, None] for i, k in enumerate(ATTRIBUTES)}
 
 
 def sample(
@@ -95,8 +91,15 @@ def sample(
   """`n` random faces: images, attributes and codes, the same for a seed."""
   z = jax.random.normal(jax.random.key(seed), (n, STYLE_DIM))
   truth = attributes(z)
-  # chunks of one shape: little memory, and one compilation for every n
-  padded = jnp.pad(truth, ((0, -n % CHUNK), (0, 0)))
+  return in_chunks(partial(render, size=size), truth), truth, z
+
+
+def in_chunks(
+  draw: Callable[[Array], Array], attributes: Float[Array, "n k"]
+) -> Shaped[Array, "n ..."]:
+  """`draw` for many faces: little memory, and one compilation for every n."""
+  n = len(attributes)
+  padded = jnp.pad(attributes, ((0, -n % CHUNK), (0, 0)))
   chunks = range(0, n, CHUNK)
-  images = [render(padded[i : i + CHUNK], size) for i in chunks]
-  return jnp.concatenate(images)[:n], truth, z
+  drawn = [draw(padded[i : i + CHUNK]) for i in chunks]
+  return jnp.concatenate(drawn)[:n]

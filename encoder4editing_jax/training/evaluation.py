@@ -15,9 +15,11 @@ from jaxtyping import Array, Float
 
 from encoder4editing_jax import editing
 from encoder4editing_jax.config import FACEWORLD, Config
+from encoder4editing_jax.data.tasks import task_of, to_float, to_source
 from encoder4editing_jax.models.inverter import crop_and_pool
+from encoder4editing_jax.training.pictures import show_source
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
-from encoder4editing_jax.training.step import stage_at, to_float
+from encoder4editing_jax.training.step import stage_at
 
 Batches = Iterable[dict[str, np.ndarray]]
 SHOWN = 8  # rows of the picture grid
@@ -50,6 +52,7 @@ class Evaluator:
 
   def __init__(self, config: Config, networks: Networks):
     self.config = config
+    self.task = task_of(config.data)
     self.n_styles = networks.generator.n_styles
     self._invert = jax.jit(_make_invert(config, networks))
     self._decode = jax.jit(_make_decode(config, networks))
@@ -78,10 +81,11 @@ class Evaluator:
     columns: dict[str, np.ndarray] = {}
     for batch in batches:
       n = len(batch["image"])
-      padded = np.resize(batch["image"], (size, *batch["image"].shape[1:]))
-      seen, pictures = self._batch(
-        state, frozen, to_float(jnp.asarray(padded)), mean
-      )
+      padded = {
+        name: jnp.asarray(np.resize(x, (size, *x.shape[1:])))
+        for name, x in batch.items()
+      }
+      seen, pictures = self._batch(state, frozen, padded, mean)
       numbers.append({name: np.asarray(v)[:n] for name, v in seen.items()})
       columns = columns or {k: np.asarray(v)[:n] for k, v in pictures.items()}
     results = {
@@ -93,23 +97,34 @@ class Evaluator:
     return results, {k: v[:SHOWN] for k, v in columns.items()}
 
   def _batch(
-    self, state: TrainState, frozen: Frozen, images: Array, mean: np.ndarray
+    self,
+    state: TrainState,
+    frozen: Frozen,
+    batch: dict[str, Array],
+    mean: np.ndarray,
   ) -> tuple[dict[str, Array], dict[str, Array]]:
     last = jnp.maximum(state.step - 1, 0)  # the last step that was taken
     stage = stage_at(last, self.config, self.n_styles)
-    w_plus, output = self._invert(state, frozen, images, stage)
+    images, shown = to_float(batch["image"]), to_source(batch, self.task)
+    w_plus, output = self._invert(state, frozen, shown, stage)
     numbers = {
       "psnr": psnr(output, images),
       "psnr_mean_image": psnr(jnp.tile(mean, (len(images), 1, 1, 1)), images),
     }
     pictures = {"input": images, "reconstruction": output}
+    target = "input"
+    if "source" in batch:
+      target = "target"
+      source = show_source(np.asarray(batch["source"]), self.task)
+      pictures = {"source": jnp.asarray(source), "target": images}
+      pictures["reconstruction"] = output
     if self.direction is not None:
       name, strength = self.config.run.edit, self.config.run.edit_strength
       for sign, factor in (("+", strength), ("-", -strength)):
         moved = editing.move(w_plus, self.direction, factor)
         pictures[f"{name} {sign}"] = self._decode(frozen, moved)
       for label, suffix in (
-        ("input", "input"),
+        (target, "input"),
         ("reconstruction", "reconstruction"),
         (f"{name} +", "plus"),
         (f"{name} -", "minus"),

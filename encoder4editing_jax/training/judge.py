@@ -9,6 +9,7 @@ import numpy as np
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.data import pipeline, sources
+from encoder4editing_jax.data.tasks import INVERSION, Task, task_of
 from encoder4editing_jax.files import replace_text
 from encoder4editing_jax.training import pictures
 from encoder4editing_jax.training.evaluation import Evaluator, mean_image
@@ -43,8 +44,9 @@ class Judge:
       return {}, {}
     if self._mean is None:
       some = sources.spread(self.plan.training, MEAN_OF)
-      self._mean = mean_image(_all_batches(self.config, some))
-    batches = _all_batches(self.config, self.plan.evaluation)
+      self._mean = mean_image(_all_batches(self.config, some, INVERSION))
+    task = task_of(self.config.data)
+    batches = _all_batches(self.config, self.plan.evaluation, task)
     return self._evaluator(state, self.frozen, batches, self._mean)
 
   def final(self, state: TrainState) -> dict[str, Any]:
@@ -85,12 +87,13 @@ def write_results(results: dict[str, Any], workdir: Path) -> None:
 
 
 def _all_batches(
-  config: Config, source: sources.Source
+  config: Config, source: sources.Source, task: Task
 ) -> Iterator[dict[str, np.ndarray]]:
   return pipeline.all_batches(
     source,
     size=config.data.size,
     batch_size=config.run.batch_size,
+    task=task,
     workers=config.data.workers,
     max_megapixels=config.data.max_megapixels,
   )

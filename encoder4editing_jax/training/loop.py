@@ -22,6 +22,7 @@ from flax import nnx
 from encoder4editing_jax import weights
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.data import pipeline, sources
+from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training import state as states
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
@@ -219,6 +220,7 @@ def _train_batches(
     batch_size=config.run.batch_size,
     seed=config.run.seed,
     first_step=first_step,
+    task=task_of(config.data),
     flip=config.data.flip,
     workers=config.data.workers,
     max_megapixels=config.data.max_megapixels,

@@ -7,14 +7,35 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from encoder4editing_jax import files
+from encoder4editing_jax.data.tasks import LABEL_COLOURS, Task
 
 MARGIN = 4
 
 
-def to_bytes(images: Float[np.ndarray, "b h w 3"]) -> UInt8[np.ndarray, "..."]:
-  """[-1, 1] to bytes, clipped and rounded."""
-  scaled = (np.asarray(images) + 1) * 127.5
-  return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
+def to_bytes(
+  images: Float[np.ndarray, "b h w 3"], *, truncate: bool = False
+) -> UInt8[np.ndarray, "b h w 3"]:
+  """[-1, 1] to bytes, clipped and rounded.
+
+  `truncate` cuts to whole numbers instead, as the originals do: for numbers
+  that are to be compared with theirs.
+  """
+  scaled = np.clip((np.asarray(images) + 1) / 2, 0, 1) * 255
+  return (scaled if truncate else np.round(scaled)).astype(np.uint8)
+
+
+def show_source(
+  source: UInt8[np.ndarray, "b h w c"], task: Task
+) -> Float[np.ndarray, "b h w 3"]:
+  """A picture in [-1, 1] of what an encoder is shown.
+
+  Classes are coloured; there are 19 colours, then they begin again.
+  """
+  if task.name == "segmentation":
+    colours = np.array(LABEL_COLOURS, np.uint8)
+    source = colours[source[..., 0] % len(colours)]
+  pixels = np.broadcast_to(source, (*source.shape[:3], 3))
+  return pixels.astype(np.float32) / 127.5 - 1
 
 
 def save_grid(

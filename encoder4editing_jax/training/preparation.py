@@ -4,13 +4,16 @@
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
 from encoder4editing_jax import weights
 from encoder4editing_jax.config import FACEWORLD, Config, ConfigError
-from encoder4editing_jax.data import sources
+from encoder4editing_jax.config_rules import NEEDS_SOURCE
+from encoder4editing_jax.data import pairs, sources
+from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.models.stylegan2 import Generator
 
 HELD_OUT_SEED = 1_000_003  # rendered with another seed: never trained on
@@ -42,6 +45,7 @@ def prepare(config: Config) -> Plan:
   _check_devices(config)
   generator = load_generator(config)
   check_sizes(config, generator)
+  _check_classes(config)
   train, evaluation = _open_sources(config)
   return Plan(generator, train, evaluation)
 
@@ -119,31 +123,58 @@ def _check_devices(config: Config) -> None:
     )
 
 
+def _check_classes(config: Config) -> None:
+  """Raises ConfigError if faceworld's label maps have too many classes."""
+  data = config.data
+  if data.task != "segmentation" or FACEWORLD not in (data.train, data.eval):
+    return
+  from encoder4editing_jax import faceworld
+
+  if data.labels < len(faceworld.LABELS):
+    raise ConfigError(
+      f"data.labels is {data.labels}, but faceworld draws "
+      f"{len(faceworld.LABELS)} classes; set it to {len(faceworld.LABELS)} or "
+      "more."
+    )
+
+
 def _open_sources(
   config: Config,
 ) -> tuple[sources.Source | None, sources.Source | None]:
   data = config.data
-  train = None if data.train == FACEWORLD else _open(data.train, config)
+  train = None
+  if data.train != FACEWORLD:
+    train = _open(data.train, data.source, config)
   if data.eval and data.eval != FACEWORLD and data.eval_images:
-    return train, sources.spread(_open(data.eval, config), data.eval_images)
+    whole = _open(data.eval, data.eval_source, config)
+    return train, sources.spread(whole, data.eval_images)
   if train is not None and not data.eval:
     return sources.hold_out(train, data.eval_images)
   return train, None
 
 
-def _open(folder: str, config: Config) -> sources.Source:
-  """The readable images of a folder."""
-  source = sources.FolderSource(folder)
-  data = config.data
-  print(f"checking {len(source)} images in {folder}", flush=True)
+def _open(folder: str, partners: str, config: Config) -> sources.Source:
+  """The usable images of a folder, with those of another one if it is named."""
+  images = sources.FolderSource(folder)
+  source: sources.Source = images
+  if partners:
+    source = pairs.pair(images, sources.FolderSource(partners))
+  data, task = config.data, task_of(config.data)
+  besides = f" and their sources in {partners}" if partners else ""
+  print(f"checking {len(source)} images in {folder}{besides}", flush=True)
   broken = sources.find_unreadable(
-    source, workers=data.workers, max_megapixels=data.max_megapixels
+    source,
+    workers=data.workers,
+    max_megapixels=data.max_megapixels,
+    open_partner=task.open,
   )
   if not broken:
     return source
   names = "; ".join(f"{bad.name}: {bad.reason}" for bad in broken)
-  found = f"{len(broken)} of {len(source)} images cannot be read ({names})"
-  left = sorted(set(range(len(source))) - {bad.position for bad in broken})
+  positions = {bad.position for bad in broken}
+  verb = "read or used" if partners else "read"
+  found = f"{len(positions)} of {len(source)} images cannot be {verb} ({names})"
+  left = sorted(set(range(len(source))) - positions)
   if data.on_unreadable == "stop" or not left:
     raise sources.DataError(
       f"{found}; replace them, or set data.on_unreadable to skip."
@@ -156,6 +187,8 @@ def _open(folder: str, config: Config) -> sources.Source:
 
 def render_missing(plan: Plan, config: Config, workdir: Path) -> Plan:
   """Draws the faces that a plan leaves open, under `workdir/data`.
+
+  With them what they are to be painted from, for tasks that need it.
 
   Faces that were drawn before are used again.
   """
@@ -175,11 +208,30 @@ def _render(
   from encoder4editing_jax import faceworld
 
   seed, size = config.run.seed + offset, max(config.data.size)
-  folder = workdir / "data" / f"faceworld-{size}-seed{seed}-{n}"
+  name = f"{size}-seed{seed}-{n}"
+  options = {"n": n, "seed": seed, "size": size}
+  images = _drawn(
+    workdir / "data" / f"faceworld-{name}",
+    lambda folder: faceworld.write_images(folder, **options),
+  )
+  task = config.data.task
+  if task not in NEEDS_SOURCE:
+    return images
+  partners = _drawn(
+    workdir / "data" / f"faceworld-{task}-{name}",
+    lambda folder: faceworld.write_sources(folder, task, **options),
+  )
+  return pairs.pair(images, partners)
+
+
+def _drawn(
+  folder: Path, write: Callable[[Path], list[Path]]
+) -> sources.FolderSource:
+  """The folder, written now unless it was before."""
   if not folder.exists():
-    print(f"drawing {n} faces into {folder}", flush=True)
+    print(f"drawing faces into {folder}", flush=True)
     unfinished = folder.with_name(folder.name + ".unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
-    faceworld.write_images(unfinished, n, seed=seed, size=size)
+    write(unfinished)
     unfinished.rename(folder)
   return sources.FolderSource(folder)

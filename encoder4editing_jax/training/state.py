@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from encoder4editing_jax.config import Config
+from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.models import encoders
 from encoder4editing_jax.models.discriminator import LatentDiscriminator
 from encoder4editing_jax.models.stylegan2 import Generator
@@ -88,9 +89,11 @@ def build_encoder(
   `bn_axis=None` makes the one that is exported: its batch statistics belong
   to no device axis.
   """
+  channels = task_of(config.data).channels
   return getattr(encoders, config.model.encoder)(
     generator.n_styles,
     input_size=config.data.size,
+    input_channels=None if channels == 3 else channels,  # None: as usual
     style_dim=generator.style_dim,
     num_layers=config.model.num_layers,
     channels=config.model.channels,

@@ -1,6 +1,6 @@
 """One training step of e4e (arXiv 2102.02766) on one shard.
 
-    codes = encoder(images) + w_avg               one forward for both updates
+    codes = encoder(source) + w_avg               one forward for both updates
     discriminator <- logistic loss on sampled and encoded styles
     discriminator <- R1 on the sampled styles, every few steps
     encoder       <- reconstruction, delta and adversarial terms
@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from encoder4editing_jax import losses
 from encoder4editing_jax.config import Config
+from encoder4editing_jax.data.tasks import task_of, to_float, to_source
 from encoder4editing_jax.models.inverter import crop_and_pool
 from encoder4editing_jax.training import optim
 from encoder4editing_jax.training.adversary import make_discriminator_update
@@ -39,11 +40,6 @@ from encoder4editing_jax.training.state import (
 )
 
 Batch = dict[str, Array]
-
-
-def to_float(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-  """Bytes to [-1, 1]."""
-  return images.astype(jnp.float32) / 127.5 - 1
 
 
 def stage_at(
@@ -71,24 +67,25 @@ def make_train_step(
 
   Returns:
     `train_step(state, frozen, batch)`, where `batch["image"]` is uint8
-    `[b h w 3]`. Metrics are means over the whole batch.
+    `[b h w 3]`, and "source" what the encoder is shown, if it is something
+    else (see `data.tasks`). Metrics are means over the whole batch.
   """
   encode = _make_encode(networks)
   optimizer = optim.make_optimizer(config)
   encoder_loss = make_encoder_loss(config, networks)
   update_discriminator = make_discriminator_update(config, networks)
-  n_styles = networks.generator.n_styles
+  n_styles, task = networks.generator.n_styles, task_of(config.data)
 
   def train_step(
     state: TrainState, frozen: Frozen, batch: Batch
   ) -> tuple[TrainState, Metrics]:
     before = state
-    images = to_float(batch["image"])
+    images, shown = to_float(batch["image"]), to_source(batch, task)
     keys = keys_of(state, len(images))
     stage = stage_at(state.step, config, n_styles)
     metrics: Metrics = {} if stage is None else {"stage": stage}
     w_plus, pull_back, statistics = jax.vjp(
-      lambda trained: encode(trained, state.statistics, frozen, images, stage),
+      lambda trained: encode(trained, state.statistics, frozen, shown, stage),
       state.encoder,
       has_aux=True,
     )
