@@ -10,12 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 import encoder4editing_jax as e4e
 
-encoder = e4e.SingleStyleEncoder(
-  4, style_dim=4, num_layers=10, channels=(4, 4, 4, 4), rngs=nnx.Rngs(0)
-)
-generator = e4e.Generator(
-  8, channel_base=32, channel_max=4, style_dim=4, n_mlp=1, rngs=nnx.Rngs(0)
-)
+# Without weights: nothing gets as far as computing.
+encoder = nnx.eval_shape(lambda: e4e.SingleStyleEncoder(4, rngs=nnx.Rngs(0)))
+generator = nnx.eval_shape(lambda: e4e.Generator(8, rngs=nnx.Rngs(0)))
 images = jnp.zeros((1, 16, 16, 3))
 kernel, style = jnp.zeros((3, 3, 3, 2)), jnp.zeros((1, 3))
 

@@ -232,7 +232,11 @@ def test_the_average_is_evaluated_if_there_is_one(networks):
 
 
 @pytest.mark.parametrize(
-  "encoder", ["GradualStyleEncoder", "SingleStyleEncoder"]
+  "encoder",
+  [
+    "SingleStyleEncoder",
+    pytest.param("GradualStyleEncoder", marks=pytest.mark.slow),
+  ],
 )
 def test_encoders_without_stages_train_too(encoder):
   config = dataclasses.replace(
