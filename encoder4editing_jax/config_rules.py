@@ -134,35 +134,44 @@ def largest_factor(side: int) -> int:
 
 
 def _task_rules(data: Any) -> Iterator[tuple[bool, str]]:
-  """The same for the task and its sources."""
-  task, source, labels = data.task, data.source, data.labels
+  """The same for the task."""
+  task, labels, factors = data.task, data.labels, data.resize_factors
   yield (
     labels > MOST_LABELS,
     f"data.labels is {labels}; set it to {MOST_LABELS} or less.",
   )
   most = largest_factor(min(data.size))
-  bad = [f for f in data.resize_factors if not 1 <= f <= most]
-  if task == "super_resolution":
-    yield (
-      bool(bad) or not data.resize_factors,
-      f"data.resize_factors is {data.resize_factors}; give one or more from 1 "
-      f"to {most} (for images of this data.size).",
-    )
-  files = data.train != FACEWORLD
+  bad = not factors or not all(1 <= f <= most for f in factors)
   yield (
-    files and task in NEEDS_SOURCE and not source,
+    task == "super_resolution" and bad,
+    f"data.resize_factors is {factors}; give one or more from 1 to {most} (for "
+    "images of this data.size).",
+  )
+  yield (
+    task == "frontalization" and not data.flip and not data.source,
+    "the task frontalization without data.flip shows the encoder what it is to "
+    "paint; leave data.flip on, or name other pictures in data.source.",
+  )
+  if task in TAKES_SOURCE:
+    yield from _source_rules(data)
+  else:
+    yield (
+      bool(data.source or data.eval_source),
+      f"the task {task} makes its sources itself; leave data.source and "
+      "data.eval_source empty.",
+    )
+
+
+def _source_rules(data: Any) -> Iterator[tuple[bool, str]]:
+  """The same for the folders of sources."""
+  task, source, rendered = data.task, data.source, data.train == FACEWORLD
+  yield (
+    task in NEEDS_SOURCE and not source and not rendered,
     f"data.task is {task}, but data.source is empty; name the folder of what "
     "the encoder is shown.",
   )
   yield (
-    bool(source or data.eval_source) and task not in TAKES_SOURCE,
-    f"the task {task} makes its sources itself; leave data.source and "
-    "data.eval_source empty.",
-  )
-  if task not in TAKES_SOURCE:
-    return
-  yield (
-    bool(source) and not files,
+    bool(source) and rendered,
     f"data.train is {FACEWORLD}, which draws its own sources; leave "
     "data.source empty.",
   )

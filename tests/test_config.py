@@ -107,6 +107,10 @@ def test_all_problems_are_told_at_once():
       Config(data=Data(task="sketch", train="a", source="b", eval_source="c")),
       "eval_source is set without a folder in data.eval",
     ),
+    (
+      Config(data=Data(task="frontalization", flip=False)),
+      "without data.flip shows the encoder what it is to paint",
+    ),
     (Config(data=Data(labels=257)), "labels is 257; set it to 256 or less"),
     (Config(data=Data(labels=0)), "labels is 0; set it to 1 or more"),
     (
