@@ -125,6 +125,15 @@ def test_folder_is_listed_recursively_and_sorted(folder):
   assert all(isinstance(source[i], bytes) for i in range(12))
 
 
+def test_folders_that_cannot_be_listed_are_named(folder, monkeypatch):
+  def scandir(path):
+    raise PermissionError(13, "Permission denied", str(path))
+
+  monkeypatch.setattr(sources.os, "scandir", scandir)
+  with pytest.raises(sources.DataError, match=r"cannot be listed \(Permission"):
+    sources.FolderSource(folder)
+
+
 def test_links_in_circles_end(folder):
   before = sources.FolderSource(folder).paths
   (folder / "again").symlink_to(folder, target_is_directory=True)

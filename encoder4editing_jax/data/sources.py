@@ -204,9 +204,17 @@ def spread(source: Source, n: int) -> Source:
   return Subset(source, [(2 * i + 1) * total // (2 * n) for i in range(n)])
 
 
+def _refuse_closed(error: OSError) -> None:
+  raise DataError(
+    f"data folder {error.filename} cannot be listed ({error.strerror}); allow "
+    "reading it, or move it elsewhere."
+  )
+
+
 def _walk(folder: Path) -> list[Path]:
   found, seen = [], set()
-  for root, folders, files in os.walk(folder, followlinks=True):
+  walk = os.walk(folder, followlinks=True, onerror=_refuse_closed)
+  for root, folders, files in walk:
     here = os.path.realpath(root)
     if here in seen:  # a link to a folder above, or to another one inside
       folders.clear()

@@ -77,7 +77,13 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
   plan = prepare(config)
   _check_workdir(workdir)
   networks = states.build_networks(config, plan.generator)
-  checkpoints = Checkpoints(workdir, config.run.keep)
+  try:
+    checkpoints = Checkpoints(workdir, config.run.keep)
+  except OSError as error:
+    raise ConfigError(
+      f"--workdir {workdir} cannot be made ({error.strerror}); name another "
+      "folder."
+    ) from error
   try:
     state = _start(config, networks, checkpoints)
     plan = render_missing(plan, config, workdir)
