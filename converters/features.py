@@ -18,6 +18,7 @@ from encoder4editing_jax.converters.table import (
 )
 from encoder4editing_jax.models.arcface import ArcFace
 
+_AFFINE = ("weight", "bias")
 _PROJECTION = "output_layer.3.weight"
 
 
@@ -26,7 +27,7 @@ def arcface_table(net: ArcFace) -> Table:
   side = -(-net.input_size // 16)
   last = norm("output_layer.4", "norm_out")
   if not net.affine:
-    affine = ("output_layer.4.weight", "output_layer.4.bias")
+    affine = [f"output_layer.4.{x}" for x in _AFFINE]
     rows = tuple(r for r in last.rows if r.source not in affine)
     last = Table(rows, ignored=last.ignored)
   return (
@@ -43,10 +44,10 @@ def arcface_arguments(source: Source) -> dict[str, Any]:
   shape = tables.shape(source, _PROJECTION, 2, "an ArcFace network")
   side = math.isqrt(shape[1] // arguments["channels"][-1])
   return arguments | {
-    "squeeze_excite": "body.0.res_layer.5.fc1.weight" in source,
+    "squeeze_excite": tables.has(source, "body.0.res_layer.5."),
     "input_size": 16 * side,
     "embedding_dim": shape[0],
-    "affine": "output_layer.4.weight" in source,
+    "affine": any(f"output_layer.4.{x}" in source for x in _AFFINE),
   }
 
 
