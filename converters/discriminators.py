@@ -53,9 +53,7 @@ def to_latent_discriminator(
   source = unwrap(checkpoint, "discriminator_state_dict")
   what = "a latent discriminator"
   hidden, style_dim = tables.shape(source, "mlp.0.weight", 2, what)
-  n_layers = 0
-  while f"mlp.{2 * n_layers}.weight" in source:
-    n_layers += 1
+  n_layers = tables.largest(source, r"mlp\.(\d+)\.") // 2 + 1
   module = transfer.abstract(
     lambda: LatentDiscriminator(style_dim, hidden, n_layers, rngs=nnx.Rngs(0))
   )
@@ -95,7 +93,7 @@ def discriminator_table(net: Discriminator) -> Table:
 def discriminator_arguments(source: Source) -> dict[str, Any]:
   """The arguments of the `Discriminator` whose weights these are."""
   what = "a StyleGAN2 discriminator"
-  n = tables.count(source, "convs.{}.skip.1.weight", start=1)
+  n = max(tables.largest(source, r"convs\.(\d+)\."), 0)
   channels = {4 << n: tables.shape(source, "convs.0.0.weight", 4, what)[0]}
   for i in range(n):
     name = f"convs.{i + 1}.skip.1.weight"

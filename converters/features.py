@@ -10,7 +10,6 @@ from flax import nnx
 
 from encoder4editing_jax.converters import hints, table as tables, transfer
 from encoder4editing_jax.converters.irse import (
-  SQUEEZE,
   body_arguments,
   body_table,
 )
@@ -30,6 +29,7 @@ from encoder4editing_jax.models.arcface import ArcFace
 from encoder4editing_jax.models.lpips import LPIPS
 from encoder4editing_jax.models.moco import BottleneckBlock, MoCo
 
+_AFFINE = ("weight", "bias")
 _PROJECTION = "output_layer.3.weight"
 
 FIRE = (".squeeze", ".expand1x1", ".expand3x3")
@@ -50,7 +50,7 @@ def arcface_table(net: ArcFace) -> Table:
   side = -(-net.input_size // 16)
   last = norm("output_layer.4", "norm_out")
   if not net.affine:
-    affine = ("output_layer.4.weight", "output_layer.4.bias")
+    affine = [f"output_layer.4.{x}" for x in _AFFINE]
     rows = tuple(r for r in last.rows if r.source not in affine)
     last = Table(rows, ignored=last.ignored)
   return (
@@ -67,10 +67,10 @@ def arcface_arguments(source: Source) -> dict[str, Any]:
   arguments = body_arguments(source)
   side = math.isqrt(shape[1] // arguments["channels"][-1])
   return arguments | {
-    "squeeze_excite": SQUEEZE in source,
+    "squeeze_excite": tables.has(source, "body.0.res_layer.5."),
     "input_size": 16 * side,
     "embedding_dim": shape[0],
-    "affine": "output_layer.4.weight" in source,
+    "affine": any(f"output_layer.4.{x}" in source for x in _AFFINE),
   }
 
 

@@ -32,6 +32,8 @@ from encoder4editing_jax.models import encoders
 from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.models.stylegan2 import Generator
 
+_MOST_HALVINGS = 10
+
 _PYRAMIDS = ("Encoder4Editing", "GradualStyleEncoder")
 _BACKBONES = ("BackboneEncoder", "ProgressiveBackboneEncoder")
 _OFFICIAL = {
@@ -43,15 +45,15 @@ _OFFICIAL = {
 
 def _candidates(source: Source) -> tuple[str, ...]:
   """The encoders that have tensors of these names."""
-  if "styles.0.linear.weight" in source:
-    pyramid = "latlayer1.weight" in source
+  if tables.has(source, "styles."):
+    pyramid = tables.has(source, "latlayer1.")
     if is_resnet(source):
       resnets = tuple("ResNet" + name for name in _BACKBONES)
       return ("ResNetGradualStyleEncoder",) if pyramid else resnets
     return _PYRAMIDS if pyramid else _BACKBONES
-  if "output_layer_2.3.weight" in source:
+  if tables.has(source, "output_layer_2."):
     return ("WPlusEncoder",)
-  if "linear.weight" in source:
+  if tables.has(source, "linear."):
     return ("SingleStyleEncoder",)
   raise ValueError(
     "'encoder.styles.0.linear.weight' and 'encoder.linear.weight' are missing, "
@@ -145,13 +147,12 @@ def encoder_arguments(
   own tensors do not say.
   """
   arguments = body_arguments(source)
-  if "styles.0.linear.weight" in source:
-    n_styles = tables.count(source, "styles.{}.linear.weight")
-    halvings = 0
-    while f"styles.0.convs.{2 * halvings}.weight" in source:
-      halvings += 1
-    arguments["input_size"] = 16 << halvings
-    style_dim = np.shape(source["styles.0.linear.weight"])[0]
+  if tables.has(source, "styles."):
+    n_styles = tables.largest(source, r"styles\.(\d+)\.") + 1
+    last = tables.largest(source, r"styles\.0\.convs\.(\d+)\.")
+    arguments["input_size"] = 16 << min(last // 2 + 1, _MOST_HALVINGS)
+    name, what = "styles.0.linear.weight", "an encoder with style heads"
+    style_dim = tables.shape(source, name, 2, what)[0]
   elif cls is encoders.WPlusEncoder:
     what = "pSp's encoder into W+"
     rows, style_dim = tables.shape(source, "linear.weight", 2, what)

@@ -84,7 +84,7 @@ def body_table(body: irse.Backbone | resnet.ResNet) -> Table:
 
 def is_resnet(source: Source) -> bool:
   """Whether the body is ReStyle's ResNet rather than IR or IR-SE."""
-  return "conv1.weight" in source
+  return tables.has(source, "bn1.")
 
 
 def body_arguments(source: Source) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def body_arguments(source: Source) -> dict[str, Any]:
     first, block, stages = "input_layer.0.weight", "res_layer.1", irse.STAGES
   input_channels = tables.shape(source, first, 4, _WHAT)[1]
   name = "body.{}." + block + ".weight"
-  n = tables.count(source, name)
+  n = tables.largest(source, r"body\.(\d+)\.") + 1
   known = {sum(depths): layers for layers, depths in stages.items()}
   if n not in known:
     raise ValueError(

@@ -120,14 +120,14 @@ def generator_arguments(source: Source) -> dict[str, Any]:
   name = "to_rgb1.conv.modulation.weight"
   style_dim = tables.shape(source, name, 2, what)[1]
   channels = {4: c}
-  for b in range(tables.count(source, "to_rgbs.{}.conv.weight")):
+  for b in range(tables.largest(source, r"to_rgbs\.(\d+)\.") + 1):
     name = f"convs.{2 * b}.conv.weight"
     channels[8 << b] = tables.shape(source, name, 5, what)[1]
   return {
     "size": max(channels),
     **channel_rule(channels),
     "style_dim": style_dim,
-    "n_mlp": tables.count(source, "style.{}.weight", start=1),
+    "n_mlp": max(tables.largest(source, r"style\.(\d+)\."), 0),
     "constant_shape": (h, w),
   }
 

@@ -202,7 +202,7 @@ def find_generator(
   name = "synthesis.b4.torgb.affine.weight"
   style_dim = tables.shape(source, name, 2, what)[1]
   channels, name = {4: c}, "synthesis.b{0}.conv0.weight"
-  for side in tables.sides(source, name):
+  for side in tables.sides(source, r"synthesis\.b(\d+)\."):
     channels[side] = tables.shape(source, name.format(side), 4, what)[0]
   lr_mlp = options.number(found, r"mapping\.fc\d+", "bias_gain", 0.01)
   clamped = rf"{_PAIR}|synthesis\.b\d+\.torgb"
@@ -210,7 +210,7 @@ def find_generator(
     "size": max(channels),
     **channel_rule(channels),
     "style_dim": style_dim,
-    "n_mlp": tables.count(source, "mapping.fc{}.weight"),
+    "n_mlp": tables.largest(source, r"mapping\.fc(\d+)\.") + 1,
     "lr_mlp": lr_mlp,
     "constant_shape": (h, w),
     "conv_clamp": options.number(found, clamped, "conv_clamp"),
@@ -259,7 +259,7 @@ def find_discriminator(
   what = "a StyleGAN2 discriminator"
   channels = {4: tables.shape(source, "b4.conv.weight", 4, what)[0]}
   name = "b{0}.conv0.weight"
-  for side in tables.sides(source, name):
+  for side in tables.sides(source, r"b(\d+)\."):
     channels[side] = tables.shape(source, name.format(side), 4, what)[0]
   clamped = r"b\d+\.(fromrgb|conv[01]?)"
   return source, {

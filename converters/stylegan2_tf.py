@@ -179,13 +179,13 @@ def find_generator(checkpoint: Any) -> tuple[Source, dict[str, Any]]:
   name = "synthesis/4x4/ToRGB/mod_weight"
   style_dim = tables.shape(source, name, 2, what)[0]
   channels, name = {4: c}, "synthesis/{0}x{0}/Conv0_up/weight"
-  for side in tables.sides(source, name):
+  for side in tables.sides(source, r"synthesis/(\d+)x"):
     channels[side] = tables.shape(source, name.format(side), 4, what)[3]
   return source, {
     "size": max(channels),
     **channel_rule(channels),
     "style_dim": style_dim,
-    "n_mlp": tables.count(source, "mapping/Dense{}/weight"),
+    "n_mlp": tables.largest(source, r"mapping/Dense(\d+)/") + 1,
     "lr_mlp": options.number({"": found}, "", "mapping_lrmul", 0.01),
     "constant_shape": (h, w),
     "conv_clamp": options.number({"": found}, "", "conv_clamp"),
@@ -221,7 +221,7 @@ def find_discriminator(checkpoint: Any) -> tuple[Source, dict[str, Any]]:
   what = "a StyleGAN2 discriminator"
   channels = {4: tables.shape(source, "4x4/Conv/weight", 4, what)[3]}
   name = "{0}x{0}/Conv0/weight"
-  for side in tables.sides(source, name):
+  for side in tables.sides(source, r"(\d+)x\1/"):
     channels[side] = tables.shape(source, name.format(side), 4, what)[3]
   # what the two generations of the code take where nothing is said
   usual = GROUP if found["build_func_name"] == "D_stylegan2" else None

@@ -18,6 +18,7 @@ from encoder4editing_jax.converters import hints
 Array = np.ndarray
 Source = Mapping[str, Any]
 Shape = tuple[int, ...]
+MOST_LAYERS = 4096  # also the largest side of a map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,20 +125,27 @@ def join(tables: Iterable[Table]) -> Table:
   return sum(tables, Table())
 
 
-def count(source: Source, name: str, start: int = 0) -> int:
-  """How many of `name.format(start)`, `name.format(start + 1)`, ... exist."""
-  n = 0
-  while name.format(start + n) in source:
-    n += 1
-  return n
+def has(source: Source, prefix: str) -> bool:
+  """Whether any name starts so."""
+  return any(str(name).startswith(prefix) for name in source)
 
 
-def sides(source: Source, name: str) -> list[int]:
-  """The sides 8, 16, ... for which `name.format(side)` exists."""
-  found, side = [], 8
-  while name.format(side) in source:
-    found.append(side)
-    side *= 2
+def largest(source: Source, pattern: str) -> int:
+  """The largest number in the names that start with a pattern, -1 if none do.
+
+  One tensor of a layer is enough for it to count, so that one that is missing
+  is noticed by its name.
+
+  Raises:
+    ValueError: the number is larger than that of any layer of a network.
+  """
+  starts = map(re.compile(pattern).match, map(str, source))
+  found = max((int(match[1]) for match in starts if match), default=-1)
+  if found > MOST_LAYERS:
+    raise ValueError(
+      f"a name that starts with {pattern!r} has the number {found}; the "
+      "checkpoint is damaged or of another network."
+    )
   return found
 
 
@@ -146,6 +154,12 @@ def numbered(source: Source, prefix: str) -> int:
   pattern = re.compile(rf"{re.escape(prefix)}(\d+)\.")
   found = (pattern.match(str(name)) for name in source)
   return len({match[1] for match in found if match})
+
+
+def sides(source: Source, pattern: str) -> list[int]:
+  """The sides 8, 16, ... up to the largest number in names, see `largest`."""
+  last = largest(source, pattern)
+  return [8 << i for i in range((last // 8).bit_length())]
 
 
 def shape(source: Source, name: str, ndim: int, what: str) -> Shape:

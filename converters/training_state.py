@@ -75,17 +75,16 @@ def to_training_state(
         f"the checkpoint lacks {name!r}: it was saved without training data. "
         "Use `to_inverter` for its networks."
       )
+  opts, state = read_options(checkpoint), checkpoint["optimizer"]
+  net, net_optimizer = _discriminator(checkpoint)
   inverter = to_inverter(checkpoint, encoder_type)
   names = parameter_names(checkpoint["state_dict"], "e4e")
   encoder = [name for name in names if name.startswith("encoder.")]
-  state = checkpoint["optimizer"]
   whole = len(parameter_group(state, "optimizer")["params"]) == len(names)
   optimizer = to_optimizer_state(
     state, inverter, inverter_table(inverter), names if whole else encoder
   )
-  opts = read_options(checkpoint)
   _check_name(optimizer.name, opts.get("optim_name"))
-  net, net_optimizer = _discriminator(checkpoint)
   best = checkpoint.get("best_val_loss")
   return TrainingState(
     inverter=inverter,
