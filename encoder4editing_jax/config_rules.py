@@ -103,7 +103,12 @@ def _rules(c: Any) -> Iterator[tuple[bool, str]]:
   (h, w), layers = c.data.size, c.model.num_layers
   yield not c.data.train, f"data.train is empty; name a folder or {FACEWORLD}."
   yield min(h, w) < 16, f"data.size is {h} x {w}; set both to 16 or more."
-  yield layers not in DEPTHS, f"model.num_layers is {layers}; use {DEPTHS}."
+  yield (
+    layers not in DEPTHS,
+    (
+      f"model.num_layers is {layers}; use one of {', '.join(map(str, DEPTHS))}."
+    ),
+  )
   bad = len(c.model.channels) != 4 or min(c.model.channels, default=0) < 1
   yield bad, f"model.channels is {c.model.channels}; give four, 1 or more each."
   clip = c.optim.clip_norm

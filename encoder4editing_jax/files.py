@@ -17,7 +17,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
   # The suffix stays: Pillow and NumPy go by it.
   unfinished = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
   try:
+    unfinished.touch()
+    mode = unfinished.stat().st_mode  # writers may choose a closer one
     yield unfinished
+    unfinished.chmod(mode)
     with unfinished.open("rb") as file:
       os.fsync(file.fileno())
     unfinished.replace(path)

@@ -49,8 +49,8 @@ class FolderSource:
     self.folder = Path(folder)
     if not self.folder.exists():
       raise DataError(
-        f"data folder {self.folder} does not exist; check the path (it is "
-        f"relative to {Path.cwd()})."
+        f"data folder {self.folder} does not exist; check the path"
+        + ("." if self.folder.is_absolute() else f" below {Path.cwd()}.")
       )
     if not self.folder.is_dir():
       raise DataError(

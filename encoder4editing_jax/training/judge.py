@@ -17,6 +17,7 @@ from encoder4editing_jax.training.logging import spelled
 from encoder4editing_jax.training.preparation import Plan
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 
+EVALUATED = "eval.json"
 MEAN_OF = 2048  # training images, at most, behind the mean image
 
 
@@ -76,9 +77,9 @@ def summary(results: dict[str, Any]) -> str:
 def write_results(results: dict[str, Any], workdir: Path) -> None:
   """Writes eval.json and says what the run was worth."""
   text = json.dumps(spelled(results), indent=2)
-  replace_text(workdir / "eval.json", text + "\n")
+  replace_text(workdir / EVALUATED, text + "\n")
   print(summary(results))
-  files = ["inverter.safetensors", "eval.json"]
+  files = ["inverter.safetensors", EVALUATED]
   if (workdir / "inversions.png").exists():
     files.insert(0, "inversions.png")
   print(

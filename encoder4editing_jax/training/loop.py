@@ -8,6 +8,7 @@ workdir/eval.json, inversions.png, inverter.safetensors
 """
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -27,7 +28,12 @@ from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training import state as states
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
 from encoder4editing_jax.training.guard import stop_if_lost
-from encoder4editing_jax.training.judge import Judge, summary, write_results
+from encoder4editing_jax.training.judge import (
+  EVALUATED,
+  Judge,
+  summary,
+  write_results,
+)
 from encoder4editing_jax.training.logging import Logger
 from encoder4editing_jax.training.parallel import pmap_step, replicate
 from encoder4editing_jax.training.preparation import (
@@ -37,6 +43,8 @@ from encoder4editing_jax.training.preparation import (
 )
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 from encoder4editing_jax.training.step import make_train_step, stage_at
+
+EXPORTED = "inverter.safetensors"
 
 # A resumed run may not change these: its arrays or its data would not fit.
 FIXED = (
@@ -86,6 +94,8 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
     ) from error
   try:
     state = _start(config, networks, checkpoints)
+    if done := _finished(config, state, workdir):
+      return done
     plan = render_missing(plan, config, workdir)
     save_config(config, workdir)
     _announce(config, networks, plan, state)
@@ -96,10 +106,28 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
     )
   finally:
     checkpoints.close()
-  export(config, networks, state, workdir / "inverter.safetensors")
+  export(config, networks, state, workdir / EXPORTED)
   seconds = round(time.perf_counter() - began, 1)
   results = {"step": int(state.step), "seconds": seconds} | results
   write_results(results, workdir)
+  return results
+
+
+def _finished(
+  config: Config, state: TrainState, workdir: Path
+) -> dict[str, Any] | None:
+  """The results of a run that has nothing left to do; says so."""
+  step = int(state.step)
+  if step < config.run.steps or not (workdir / EXPORTED).exists():
+    return None
+  path = workdir / EVALUATED
+  results = json.loads(path.read_text()) if path.exists() else {}
+  if results.get("step") != step:  # cut off between the last step and the end
+    return None
+  print(
+    f"the run in {workdir} has ended at step {step}, and stays as it is (see "
+    f"{path}); raise run.steps to go on."
+  )
   return results
 
 
@@ -199,9 +227,9 @@ def _start(
       f"the run in this folder was made with another config "
       f"({'; '.join(fixed)}); use the same values, or another --workdir."
     )
-  if changes:
-    listed = "; ".join(changes.values())
-    print(f"continuing with a changed config: {listed}", flush=True)
+  listed = "; ".join(changes.values())
+  changed = f" with a changed config: {listed}" if changes else ""
+  print(f"continuing from the checkpoint of step {step}{changed}", flush=True)
   return checkpoints.restore(state)
 
 

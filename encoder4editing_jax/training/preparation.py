@@ -84,8 +84,8 @@ def load_generator(config: Config) -> Generator:
     raise ConfigError(f"model.generator: {error}") from error
   if not isinstance(generator, Generator):
     raise ConfigError(
-      f"model.generator: {name} holds a {type(generator).__name__}; name the "
-      "file of a Generator."
+      f"model.generator: {name} holds no Generator but "
+      f"{type(generator).__name__}; name the file of a Generator."
     )
   return generator
 

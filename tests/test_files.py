@@ -1,0 +1,34 @@
+"""Files have their old content or their new."""
+
+import os
+
+import pytest
+
+from encoder4editing_jax import files
+
+
+def test_a_file_appears_whole_with_the_usual_rights(tmp_path):
+  path, other = tmp_path / "a.txt", tmp_path / "b.txt"
+  other.write_text("usual")
+  with files.replacing(path) as unfinished:
+    assert unfinished.suffix == ".txt"
+    unfinished.unlink()  # as writers do that make a file of their own
+    unfinished.write_text("new")
+    unfinished.chmod(0o600)
+    assert not path.exists()
+  assert path.read_text() == "new"
+  assert path.stat().st_mode == other.stat().st_mode
+  assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt"]
+
+
+def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+  path = tmp_path / "a.txt"
+  files.replace_text(path, "old")
+  with (
+    pytest.raises(RuntimeError, match="half"),
+    files.replacing(path) as unfinished,
+  ):
+    unfinished.write_text("ne")
+    raise RuntimeError("half")
+  assert path.read_text() == "old"
+  assert os.listdir(tmp_path) == ["a.txt"]
