@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from encoder4editing_jax import config_rules
+from encoder4editing_jax.config_losses import Loss as Loss, Weights as Weights
 
 FACEWORLD = config_rules.FACEWORLD
 
@@ -98,7 +99,7 @@ class Model:
 
   generator: str = FACEWORLD
   """Generator file (.safetensors), or "faceworld" for the small generator of
-  rendered faces that comes with the package. It is frozen."""
+  rendered faces that comes with the package."""
 
   n_styles: int | None = None
   """Styles that the encoder predicts; None takes as many as the generator
@@ -111,21 +112,8 @@ class Model:
   channels: tuple[int, ...] = (64, 128, 256, 512)
   """Channels of the four stages of the backbone."""
 
-
-@dataclass(frozen=True)
-class Loss:
-  """Weights of the terms of the encoder's loss; 0 leaves a term out."""
-
-  l2: float = 1.0
-  """Mean squared error of the reconstruction, images in [-1, 1]."""
-
-  delta: float = 2e-4
-  """Norms of the styles' offsets from the first style (e4e: L_d-reg); acts
-  with progressive training only."""
-
-  adversarial: float = 0.1
-  """Pull of the latent discriminator towards W (e4e: L_adv); 0 trains
-  without a discriminator."""
+  train_decoder: bool = False
+  """Train the generator too, but for its mapping network."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +141,11 @@ class Optim:
   ema: float = 0.0
   """Decay of a moving average of the encoder, which is evaluated and exported
   in its place, as in 0.999; 0 keeps no average."""
+
+  batch_statistics: Literal["once", "published"] = "once"
+  """How far the encoder's running statistics move in a step: as by the one
+  pass over the batch that is made, or as published, by two where there is a
+  discriminator (one pass for each of the two networks)."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +182,10 @@ class Progressive:
 
   every: int = 2000
   """Steps between one style's waking and the next."""
+
+  steps: tuple[int, ...] = ()
+  """The step at which each style wakes, the first at 0, in the place of start
+  and every; steps that are never reached leave a style asleep."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +232,7 @@ class Config:
   data: Data = field(default_factory=Data)
   model: Model = field(default_factory=Model)
   loss: Loss = field(default_factory=Loss)
+  weights: Weights = field(default_factory=Weights)
   optim: Optim = field(default_factory=Optim)
   discriminator: Discriminator = field(default_factory=Discriminator)
   progressive: Progressive = field(default_factory=Progressive)

@@ -13,12 +13,27 @@ STAGED_ENCODERS = ("Encoder4Editing",)
 DEPTHS = (10, 18, 34, 50, 100, 152)
 NEEDS_SOURCE = ("sketch", "segmentation")  # tasks whose sources are files
 TAKES_SOURCE = (*NEEDS_SOURCE, "frontalization")
+LEAST_LPIPS = 32  # pixels, for AlexNet's pools
 MOST_LABELS = 256  # ids are bytes
 
 # The least value of a number.
 LEAST = {
   "data": {"workers": 1, "rendered_images": 1, "eval_images": 0, "labels": 1},
-  "loss": {"l2": 0, "delta": 0, "adversarial": 0},
+  "loss": dict.fromkeys(
+    (
+      "l2",
+      "lpips",
+      "identity",
+      "moco",
+      "l2_crop",
+      "lpips_crop",
+      "w_norm",
+      "delta",
+      "adversarial",
+    ),
+    0,
+  )
+  | {"delta_norm": 1},
   "optim": {"lr": 0, "warmup": 0, "ema": 0},
   "discriminator": dict.fromkeys(("lr", "r1", "pool"), 0)
   | dict.fromkeys(("hidden", "n_layers", "r1_every"), 1),
@@ -120,14 +135,56 @@ def _rules(c: Any) -> Iterator[tuple[bool, str]]:
     f"optim.ema is {c.optim.ema}; set it below 1, as in 0.999, or to 0.",
   )
   yield from _task_rules(c.data)
-  start, staged = c.progressive.start, c.model.encoder in STAGED_ENCODERS
-  terms = (c.loss.l2, c.loss.adversarial, c.loss.delta and start is not None)
+  yield from _loss_rules(c)
+  yield from _progressive_rules(c)
+
+
+def is_progressive(progressive: Any) -> bool:
+  """Whether styles wake one by one."""
+  return progressive.start is not None or bool(progressive.steps)
+
+
+def _loss_rules(c: Any) -> Iterator[tuple[bool, str]]:
+  loss, least = c.loss, min(c.data.size)
+  always = ("l2", "lpips", "identity", "moco", "l2_crop", "lpips_crop")
+  terms = [getattr(loss, name) for name in (*always, "adversarial")]
+  terms.append(loss.delta and is_progressive(c.progressive))
   yield not any(terms), "no term of the loss is on; set loss.l2 to 1."
+  yield (
+    loss.identity > 0 and loss.moco > 0,
+    "loss.identity and loss.moco are both on, and are alternatives; set "
+    "loss.moco to 0 for faces, loss.identity to 0 for other pictures.",
+  )
+  for name, side in (
+    ("lpips", least),
+    ("lpips_crop", round(least * 188 / 256)),
+  ):
+    yield (
+      getattr(loss, name) > 0 and side < LEAST_LPIPS,
+      f"loss.{name} compares pictures of {side} pixels here, and needs "
+      f"{LEAST_LPIPS}; set it to 0, or enlarge data.size.",
+    )
+
+
+def _progressive_rules(c: Any) -> Iterator[tuple[bool, str]]:
+  progressive, start = c.progressive, c.progressive.start
   early = start is not None and start < 1
   yield early, f"progressive.start is {start}; set it to 1 or more, or None."
+  steps = progressive.steps
   yield (
-    start is not None and not staged,
-    f"progressive.start is set, but {c.model.encoder} has no stages; use "
+    bool(steps) and (steps[0] != 0 or list(steps) != sorted(steps)),
+    f"progressive.steps is {steps}; begin with 0, and let no step be smaller "
+    "than the one before it.",
+  )
+  yield (
+    bool(steps) and start is not None,
+    "progressive.start and progressive.steps are both set; set start to None "
+    "or steps to ().",
+  )
+  name = "start" if start is not None else "steps"
+  yield (
+    is_progressive(progressive) and c.model.encoder not in STAGED_ENCODERS,
+    f"progressive.{name} is set, but {c.model.encoder} has no stages; use "
     f"model.encoder {STAGED_ENCODERS[0]} or progressive.start None.",
   )
 

@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+Distance = Callable[[Array, Array], Array]
+"""Maps two batches of images to distances `[b]`, as `models.lpips.LPIPS`."""
+
 Critic = Callable[[Array], Array]
 """Maps codes `[b d]` to logits `[b]` or `[b 1]`; high means real."""
 
@@ -31,14 +34,48 @@ def l2(
   return jnp.mean(jnp.square(prediction - target))
 
 
-def delta(
-  w_plus: Float[Array, "b n d"], active: Float[Array, " n"]
+def lpips(
+  distance: Distance,
+  prediction: Float[Array, "b h w c"],
+  target: Float[Array, "b h w c"],
 ) -> Float[Array, ""]:
-  """Sum over styles of the mean norm of their offset from style 0 (L_d-reg).
+  """Mean perceptual distance; images in [-1, 1] (L_lpips)."""
+  return distance(prediction, target).mean()
+
+
+def cosine(
+  a: Float[Array, "b e"], b: Float[Array, "b e"]
+) -> Float[Array, " b"]:
+  """Cosines of unit vectors."""
+  return jnp.sum(a * b, axis=-1)
+
+
+def dissimilarity(
+  prediction: Float[Array, "b e"], target: Float[Array, "b e"]
+) -> Float[Array, ""]:
+  """One minus the mean cosine of unit vectors of images (L_sim, L_id)."""
+  return jnp.mean(1 - cosine(prediction, target))
+
+
+def w_norm(
+  w_plus: Float[Array, "b n d"], w_avg: Float[Array, "n d"]
+) -> Float[Array, ""]:
+  """Mean norm, over all styles together, of the offset from the mean code.
+
+  L_reg of pSp (arXiv 2008.00951, equation 4); its gradient at 0 is 0.
+  """
+  offsets = (w_plus - w_avg[None]).reshape(len(w_plus), -1)
+  return optax.safe_norm(offsets, 0.0, axis=-1).mean()
+
+
+def delta(
+  w_plus: Float[Array, "b n d"], active: Float[Array, " n"], p: float = 2.0
+) -> Float[Array, ""]:
+  """Sum over styles of the mean p-norm of their offset from style 0 (L_d-reg).
 
   The norm, not its square, as published code has it; its gradient at 0 is 0.
   """
-  norms = optax.safe_norm(w_plus[:, 1:] - w_plus[:, :1], 0.0, axis=-1)
+  norms = optax.safe_norm(w_plus[:, 1:] - w_plus[:, :1], 0.0, p, axis=-1)
   return jnp.sum(norms.mean(0) * active[1:])
 
 

@@ -86,8 +86,12 @@ def task_of(data: Data) -> Task:
   return Task(data.task, data.labels, data.resize_factors)
 
 
-def to_float(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-  """Bytes to [-1, 1]."""
+def to_float(
+  images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
+) -> Float[Array, "b h w c"]:
+  """Bytes to [-1, 1]; floats are there already."""
+  if jnp.issubdtype(images.dtype, jnp.floating):
+    return images
   return images.astype(jnp.float32) / 127.5 - 1
 
 

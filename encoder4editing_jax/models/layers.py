@@ -171,6 +171,9 @@ def max_pool(
   )
 
 
+MOMENTUM = 0.9  # share of running statistics that a step keeps
+
+
 class BatchNorm(nnx.Module):
   """Batch normalisation as PyTorch computes it (arXiv 1502.03167).
 
@@ -186,7 +189,7 @@ class BatchNorm(nnx.Module):
     *,
     axis_name: str | None = None,
     affine: bool = True,
-    momentum: float = 0.9,
+    momentum: float = MOMENTUM,
     epsilon: float = 1e-5,
     rngs: nnx.Rngs,
   ):

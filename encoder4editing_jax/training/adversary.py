@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from encoder4editing_jax import losses
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.training import optim, pool
-from encoder4editing_jax.training.keys import Keys, normal
+from encoder4editing_jax.training.keys import Draw, Keys, normal
 from encoder4editing_jax.training.parallel import AXIS
 from encoder4editing_jax.training.state import (
   Arrays,
@@ -29,8 +29,15 @@ from encoder4editing_jax.training.state import (
 )
 
 
-def make_discriminator_update(config: Config, networks: Networks) -> Callable:
+def make_discriminator_update(
+  config: Config, networks: Networks, draw: Draw = normal
+) -> Callable:
   """One shard's update of the discriminator, its optimizer and the pools.
+
+  Args:
+    config: of the run.
+    networks: their graphs only.
+    draw: draws z, whose styles are the real ones.
 
   Returns:
     `update(state, frozen, codes, stage, keys) -> (state, metrics)` for codes
@@ -48,7 +55,7 @@ def make_discriminator_update(config: Config, networks: Networks) -> Callable:
     keys: Keys,
   ) -> tuple[TrainState, Metrics]:
     mapping = nnx.merge(generator_graph, frozen.generator).mapping
-    real = mapping(normal(keys.z, codes.shape[-1]))
+    real = mapping(draw(keys.z, codes.shape[-1]))
     if config.discriminator.pool:
       fake = _pick_rows(codes, stage, keys.row)
     else:

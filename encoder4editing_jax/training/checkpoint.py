@@ -166,6 +166,7 @@ def _pack(state: TrainState) -> dict[str, dict[str, np.ndarray]]:
     "encoder",
     "statistics",
     "average",
+    "generator",
     "optimizer",
     "discriminator",
     "discriminator_optimizer",

@@ -18,7 +18,12 @@ from encoder4editing_jax.config import FACEWORLD, Config
 from encoder4editing_jax.data.tasks import task_of, to_float, to_source
 from encoder4editing_jax.models.inverter import crop_and_pool
 from encoder4editing_jax.training.pictures import show_source
-from encoder4editing_jax.training.state import Frozen, Networks, TrainState
+from encoder4editing_jax.training.state import (
+  Frozen,
+  Networks,
+  TrainState,
+  with_generator,
+)
 from encoder4editing_jax.training.step import stage_at
 
 Batches = Iterable[dict[str, np.ndarray]]
@@ -77,6 +82,7 @@ class Evaluator:
       Numbers by name, and the columns of a picture grid by label.
     """
     size = self.config.run.batch_size
+    frozen = with_generator(frozen, state.generator)
     numbers: list[dict[str, np.ndarray]] = []
     columns: dict[str, np.ndarray] = {}
     for batch in batches:

@@ -3,6 +3,7 @@
 They come from (key of the run, step, position in the whole batch).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,9 @@ from jaxtyping import Array, Float
 
 from encoder4editing_jax.training.parallel import AXIS
 from encoder4editing_jax.training.state import TrainState
+
+Draw = Callable[[Array, int], Array]
+"""Vectors `[b d]` of a step, from keys `[b]` and d."""
 
 
 class Keys(NamedTuple):

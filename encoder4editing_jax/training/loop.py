@@ -84,7 +84,7 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
   workdir = Path(workdir)
   plan = prepare(config)
   _check_workdir(workdir)
-  networks = states.build_networks(config, plan.generator)
+  networks = states.build_networks(config, plan.generator, plan.features)
   try:
     checkpoints = Checkpoints(workdir, config.run.keep)
   except OSError as error:
@@ -197,7 +197,11 @@ def export(
   )
   arrays = jax.device_get(state.best_encoder())
   encoder = nnx.merge(graph, *jax.tree.map(jnp.asarray, arrays))
-  weights.save(Inverter(encoder, networks.generator), path)
+  generator = networks.generator
+  if state.generator:
+    generator = nnx.clone(generator)
+    nnx.update(generator, jax.device_get(state.generator))
+  weights.save(Inverter(encoder, generator), path)
 
 
 def _start(

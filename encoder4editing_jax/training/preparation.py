@@ -4,17 +4,22 @@
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
+from flax import nnx
 
-from encoder4editing_jax import weights
+from encoder4editing_jax import weights, weights_folder
 from encoder4editing_jax.config import FACEWORLD, Config, ConfigError
 from encoder4editing_jax.config_rules import NEEDS_SOURCE
 from encoder4editing_jax.data import pairs, sources
 from encoder4editing_jax.data.tasks import task_of
+from encoder4editing_jax.models.arcface import ArcFace
+from encoder4editing_jax.models.lpips import LPIPS
+from encoder4editing_jax.models.moco import MoCo
 from encoder4editing_jax.models.stylegan2 import Generator
+from encoder4editing_jax.training.objective import FEATURES
 
 HELD_OUT_SEED = 1_000_003  # rendered with another seed: never trained on
 
@@ -26,6 +31,8 @@ class Plan:
   generator: Generator
   train: sources.Source | None
   evaluation: sources.Source | None
+  features: Mapping[str, nnx.Module] = dataclasses.field(default_factory=dict)
+  """What losses look through, see `objective.FEATURES`."""
 
   @property
   def training(self) -> sources.Source:
@@ -35,7 +42,7 @@ class Plan:
 
 
 def prepare(config: Config) -> Plan:
-  """Checks config, devices, generator and data.
+  """Checks config, devices, networks and data.
 
   Raises:
     ConfigError: with one line for each problem.
@@ -46,8 +53,9 @@ def prepare(config: Config) -> Plan:
   generator = load_generator(config)
   check_sizes(config, generator)
   _check_classes(config)
+  features = load_features(config)
   train, evaluation = _open_sources(config)
-  return Plan(generator, train, evaluation)
+  return Plan(generator, train, evaluation, features)
 
 
 def load_generator(config: Config) -> Generator:
@@ -90,6 +98,36 @@ def load_generator(config: Config) -> Generator:
   return generator
 
 
+def load_features(config: Config) -> dict[str, nnx.Module]:
+  """The networks that the losses of a config look through, by short name.
+
+  Raises:
+    ConfigError: weights.dir lacks one, or holds a damaged file.
+  """
+  kinds: dict[str, tuple[str, type]] = {
+    "lpips": (f"lpips_{config.loss.lpips_net}", LPIPS),
+    "arcface": ("arcface_ir_se50", ArcFace),
+    "moco": ("moco", MoCo),
+  }
+  found: dict[str, nnx.Module] = {}
+  for term, net in FEATURES.items():
+    weight, (file, kind) = getattr(config.loss, term), kinds[net]
+    if not weight or net in found:
+      continue
+    try:
+      found[net] = weights_folder.load(config.weights.dir, file)
+      if not isinstance(found[net], kind):
+        raise ValueError(
+          f"{weights_folder.path_of(config.weights.dir, file)} holds a "
+          f"{type(found[net]).__name__}; make it by `e4e weights`."
+        )
+    except (OSError, ValueError) as error:
+      raise ConfigError(
+        f"loss.{term} is {weight}: {error} Without it, set loss.{term} to 0."
+      ) from error
+  return found
+
+
 def check_sizes(config: Config, generator: Generator) -> None:
   """Raises ConfigError unless encoder, images and generator fit together."""
   name = config.model.generator
@@ -106,6 +144,12 @@ def check_sizes(config: Config, generator: Generator) -> None:
       f"model.n_styles is {wanted}, but the generator {name} of size "
       f"{generator.size} takes {generator.n_styles}; set it to "
       f"{generator.n_styles} or None."
+    )
+  steps = config.progressive.steps
+  if steps and len(steps) != generator.n_styles:
+    raise ConfigError(
+      f"progressive.steps has {len(steps)} steps, but the generator {name} "
+      f"takes {generator.n_styles} styles; give one step for each."
     )
 
 

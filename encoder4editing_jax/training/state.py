@@ -6,6 +6,7 @@ the graph of the module brings them back to life.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +38,8 @@ class Networks(NamedTuple):
   encoder: nnx.Module
   generator: Generator
   discriminator: nnx.Module
+  features: dict[str, nnx.Module] = {}  # noqa: RUF012 (nobody writes to it)
+  """What losses look through, see `objective.FEATURES`."""
 
 
 @jax.tree_util.register_dataclass
@@ -61,6 +64,14 @@ class TrainState:
   """Random key. Never changes: the numbers of a step come from (key, step)."""
   average: Arrays = dataclasses.field(default_factory=dict)
   """Moving averages of `encoder` and `statistics`, by these names, or none."""
+  generator: Arrays = dataclasses.field(default_factory=dict)
+  """What is trained of the generator: nothing, or its synthesis network."""
+
+  def trained(self) -> Arrays:
+    """What the optimizer sees: the encoder, or it and the generator."""
+    if not self.generator:
+      return self.encoder
+    return {"encoder": self.encoder, "generator": self.generator}
 
   def best_encoder(self) -> tuple[Arrays, Arrays]:
     """What is evaluated and exported: trained arrays and statistics."""
@@ -78,7 +89,7 @@ class Frozen:
   w_avg: Leaf
   """float32 `[n d]`, the mean code."""
   features: dict[str, Arrays] = dataclasses.field(default_factory=dict)
-  """Feature networks of the losses, by the name of their term."""
+  """Networks that losses look through, see `objective.FEATURES`."""
 
 
 def build_encoder(
@@ -102,8 +113,12 @@ def build_encoder(
   )
 
 
-def build_networks(config: Config, generator: Generator) -> Networks:
-  """The modules of a run around its generator."""
+def build_networks(
+  config: Config,
+  generator: Generator,
+  features: Mapping[str, nnx.Module] | None = None,
+) -> Networks:
+  """The modules of a run around its generator and the losses' networks."""
   discriminator = LatentDiscriminator(
     generator.style_dim,
     hidden=config.discriminator.hidden,
@@ -111,7 +126,7 @@ def build_networks(config: Config, generator: Generator) -> Networks:
     rngs=nnx.Rngs(config.run.seed + 1),
   )
   encoder = build_encoder(config, generator)
-  return Networks(encoder, generator, discriminator)
+  return Networks(encoder, generator, discriminator, dict(features or {}))
 
 
 def create_state(config: Config, networks: Networks) -> TrainState:
@@ -120,11 +135,15 @@ def create_state(config: Config, networks: Networks) -> TrainState:
   discriminator = nnx.to_pure_dict(nnx.state(networks.discriminator))
   average = {"encoder": encoder, "statistics": statistics}
   size, style_dim = config.discriminator.pool, networks.generator.style_dim
-  return TrainState(
+  generator = {}
+  if config.model.train_decoder:
+    painted = nnx.state(networks.generator, nnx.Param)["synthesis"]
+    generator = {"synthesis": nnx.to_pure_dict(painted)}
+  state = TrainState(
     step=jnp.zeros((), jnp.int32),
     encoder=encoder,
     statistics=statistics,
-    optimizer=optim.make_optimizer(config).init(encoder),
+    optimizer=None,
     discriminator=discriminator,
     discriminator_optimizer=optim.make_discriminator_optimizer(config).init(
       discriminator
@@ -135,14 +154,35 @@ def create_state(config: Config, networks: Networks) -> TrainState:
     key=jax.random.key(config.run.seed),
     # Copies, because states are donated.
     average=jax.tree.map(jnp.copy, average) if config.optim.ema else {},
+    generator=jax.tree.map(jnp.copy, generator),
   )
+  optimizer = optim.make_optimizer(config).init(state.trained())
+  return dataclasses.replace(state, optimizer=optimizer)
 
 
 def create_frozen(networks: Networks) -> Frozen:
   """The frozen networks; codes are offsets from the generator's mean w."""
   generator = networks.generator
   w_avg = jnp.tile(generator.w_avg[...][None], (generator.n_styles, 1))
-  return Frozen(nnx.to_pure_dict(nnx.state(generator)), w_avg)
+  features = {
+    name: nnx.to_pure_dict(nnx.state(net))
+    for name, net in networks.features.items()
+  }
+  return Frozen(nnx.to_pure_dict(nnx.state(generator)), w_avg, features)
+
+
+def with_generator(frozen: Frozen, trained: Arrays) -> Frozen:
+  """The frozen networks, with what is trained of the generator in its place."""
+  return dataclasses.replace(
+    frozen, generator=_overlay(frozen.generator, trained)
+  )
+
+
+def _overlay(below: Arrays, above: Arrays) -> Arrays:
+  return below | {
+    k: _overlay(below[k], v) if isinstance(v, dict) else v
+    for k, v in above.items()
+  }
 
 
 def split_encoder(encoder: nnx.Module) -> tuple[Arrays, Arrays]:

@@ -22,13 +22,14 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from encoder4editing_jax import losses
 from encoder4editing_jax.config import Config
+from encoder4editing_jax.config_rules import is_progressive
 from encoder4editing_jax.data.tasks import task_of, to_float, to_source
-from encoder4editing_jax.models.inverter import crop_and_pool
+from encoder4editing_jax.models.layers import MOMENTUM
 from encoder4editing_jax.training import optim
 from encoder4editing_jax.training.adversary import make_discriminator_update
-from encoder4editing_jax.training.keys import Keys, keys_of
+from encoder4editing_jax.training.keys import Draw, keys_of, normal
+from encoder4editing_jax.training.objective import make_encoder_loss
 from encoder4editing_jax.training.parallel import AXIS
 from encoder4editing_jax.training.state import (
   Arrays,
@@ -47,40 +48,47 @@ def stage_at(
 ) -> Int[Array, ""] | None:
   """Last style that is awake at a step; None without progressive training.
 
-  Stage i begins AT step `start + (i - 1) * every`.
+  Stage i begins AT step `start + (i - 1) * every`, or where `steps` say.
   """
-  start, every = config.progressive.start, config.progressive.every
-  if start is None:
+  progressive = config.progressive
+  if not is_progressive(progressive):
     return None
+  if progressive.steps:
+    return jnp.sum(step >= jnp.array(progressive.steps)) - 1
+  start, every = progressive.start, progressive.every
   stage = jnp.where(step < start, 0, (step - start) // every + 1)
   return jnp.minimum(stage, n_styles - 1)
 
 
 def make_train_step(
-  config: Config, networks: Networks
+  config: Config, networks: Networks, draw: Draw = normal
 ) -> Callable[[TrainState, Frozen, Batch], tuple[TrainState, Metrics]]:
   """The step as a pure function of one shard, for `parallel`.
 
   Args:
     config: weights, schedules and optimizers.
     networks: their graphs only; all arrays come with the arguments.
+    draw: draws the z of the real styles that the discriminator sees.
 
   Returns:
     `train_step(state, frozen, batch)`, where `batch["image"]` is uint8
     `[b h w 3]`, and "source" what the encoder is shown, if it is something
     else (see `data.tasks`). Metrics are means over the whole batch.
   """
-  encode = _make_encode(networks)
+  encode = make_encode(networks)
   optimizer = optim.make_optimizer(config)
-  encoder_loss = make_encoder_loss(config, networks)
-  update_discriminator = make_discriminator_update(config, networks)
+  differentiate = jax.value_and_grad(
+    make_encoder_loss(config, networks), argnums=(0, 1), has_aux=True
+  )
+  update_discriminator = make_discriminator_update(config, networks, draw)
   n_styles, task = networks.generator.n_styles, task_of(config.data)
 
   def train_step(
     state: TrainState, frozen: Frozen, batch: Batch
   ) -> tuple[TrainState, Metrics]:
     before = state
-    images, shown = to_float(batch["image"]), to_source(batch, task)
+    images = to_float(batch["image"])
+    shown = to_source(batch, task) if "source" in batch else images
     keys = keys_of(state, len(images))
     stage = stage_at(state.step, config, n_styles)
     metrics: Metrics = {} if stage is None else {"stage": stage}
@@ -94,30 +102,61 @@ def make_train_step(
       state, seen = update_discriminator(state, frozen, codes, stage, keys)
       metrics |= seen
 
-    (loss, terms), w_gradient = jax.value_and_grad(encoder_loss, has_aux=True)(
-      w_plus, images, state.discriminator, frozen, stage, keys
+    (loss, terms), (w_gradient, painted) = differentiate(
+      w_plus,
+      state.generator,
+      images,
+      shown,
+      state.discriminator,
+      frozen,
+      stage,
+      keys,
     )
     (gradient,) = pull_back(w_gradient)
-    gradient = jax.lax.pmean(gradient, AXIS)
-    updates, optimizer_state = optimizer.update(
-      gradient, state.optimizer, state.encoder
-    )
-    encoder = optax.apply_updates(state.encoder, updates)
-    new = {"encoder": encoder, "statistics": statistics}
-    metrics |= terms | {"loss": loss}
-    metrics = jax.lax.pmean(metrics, AXIS)
+    gradient = dataclasses.replace(state, encoder=gradient, generator=painted)
+    gradient = jax.lax.pmean(gradient.trained(), AXIS)
+    changed = _descend(state, statistics, gradient, optimizer, config)
+    metrics = jax.lax.pmean(metrics | terms | {"loss": loss}, AXIS)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
-    changed = dataclasses.replace(
-      state,
-      **new,
-      optimizer=optimizer_state,
-      average=optim.update_average(
-        state.average, new, config.optim.ema, state.step
-      ),
-    )
     return _step_or_skip(before, changed, metrics)
 
   return train_step
+
+
+def _descend(
+  state: TrainState,
+  statistics: Arrays,
+  gradient: Arrays,
+  optimizer: optax.GradientTransformation,
+  config: Config,
+) -> TrainState:
+  """The state after the encoder's update (and the generator's)."""
+  if config.loss.adversarial and config.optim.batch_statistics == "published":
+    statistics = _as_by_two_passes(state.statistics, statistics)
+  trained = state.trained()
+  updates, optimizer_state = optimizer.update(
+    gradient, state.optimizer, trained
+  )
+  trained = optax.apply_updates(trained, updates)
+  if state.generator:
+    encoder, generator = trained["encoder"], trained["generator"]
+  else:
+    encoder, generator = trained, {}
+  new = {"encoder": encoder, "statistics": statistics}
+  return dataclasses.replace(
+    state,
+    **new,
+    generator=generator,
+    optimizer=optimizer_state,
+    average=optim.update_average(
+      state.average, new, config.optim.ema, state.step
+    ),
+  )
+
+
+def _as_by_two_passes(before: Arrays, after: Arrays) -> Arrays:
+  """Running statistics as if the pass over the batch had been made twice."""
+  return jax.tree.map(lambda b, a: a + MOMENTUM * (a - b), before, after)
 
 
 def _step_or_skip(
@@ -132,7 +171,7 @@ def _step_or_skip(
   return kept, metrics | {"skipped": skipped}
 
 
-def _make_encode(networks: Networks) -> Callable:
+def make_encode(networks: Networks) -> Callable:
   """Codes `[b n d]` and new running statistics from trained arrays."""
   graph = nnx.graphdef(networks.encoder)
 
@@ -150,49 +189,3 @@ def _make_encode(networks: Networks) -> Callable:
     return w_plus, split_encoder(encoder)[1]
 
   return encode
-
-
-def make_encoder_loss(config: Config, networks: Networks) -> Callable:
-  """The encoder's loss as a function of its codes: (total, named terms)."""
-  generator_graph = nnx.graphdef(networks.generator)
-  discriminator_graph = nnx.graphdef(networks.discriminator)
-  weights = config.loss
-
-  def encoder_loss(
-    w_plus: Array,
-    images: Array,
-    discriminator: Arrays,
-    frozen: Frozen,
-    stage: Array | None,
-    keys: Keys,
-  ) -> tuple[Array, Metrics]:
-    active = losses.active_styles(w_plus.shape[1], stage)
-    terms = {}
-    if weights.adversarial:
-      critic = nnx.merge(discriminator_graph, discriminator)
-      terms["adversarial"] = losses.encoder_adversarial(critic, w_plus, active)
-    if weights.delta and stage is not None:
-      terms["delta"] = losses.delta(w_plus, active)
-    generator = nnx.merge(generator_graph, frozen.generator)
-    output = generator.synthesis(w_plus, noise="random", key=keys.noise)
-    output = crop_and_pool(output, images.shape[1:3])
-    terms |= reconstruction_terms(config, frozen, output, images)
-    return losses.weighted_sum(terms, weights), terms
-
-  return encoder_loss
-
-
-def reconstruction_terms(
-  config: Config,
-  frozen: Frozen,
-  output: Float[Array, "b h w c"],
-  target: Float[Array, "b h w c"],
-) -> Metrics:
-  """Named terms that compare pictures; those of weight 0 are left out.
-
-  Terms that look through a feature network take it from `frozen.features`.
-  """
-  terms = {"l2": lambda: losses.l2(output, target)}
-  return {
-    name: term() for name, term in terms.items() if getattr(config.loss, name)
-  }
