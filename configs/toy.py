@@ -28,9 +28,9 @@ def get_config() -> Config:
   return Config(
     data=Data(size=(64, 64), eval_images=256, rendered_images=2048),
     model=Model(num_layers=10, channels=(16, 32, 64, 128)),
-    optim=Optim(name="adam", lr=2e-3, schedule="cosine", warmup=20),
+    optim=Optim(name="adam", lr=1.2e-3, schedule="cosine", warmup=20),
     discriminator=Discriminator(hidden=128),
-    progressive=Progressive(start=80, every=12),
+    progressive=Progressive(start=40, every=8),
     run=Run(
       steps=300,
       batch_size=16,
