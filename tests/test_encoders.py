@@ -109,6 +109,7 @@ def test_stages_turn_rows_on_one_after_the_other_in_one_trace():
   assert np.abs(everything - first).max(-1)[:, 1:].min() > 1e-2
 
 
+@pytest.mark.slow
 def test_a_static_stage_equals_a_traced_one():
   network, x = headed(), images(1)
   call, _ = staged(network)

@@ -301,6 +301,7 @@ def build():
   return state.build_networks(SMALL, generator)
 
 
+@pytest.mark.slow
 def test_the_encoder_is_shown_labels():
   """Traced only."""
 
