@@ -341,7 +341,16 @@ def test_the_grid_shows_source_target_and_reconstruction():
   }
   codes = pool.empty(1, 8)
   now = state.TrainState(
-    jnp.int32(1), {}, {}, None, {}, None, codes, codes, jax.random.key(0)
+    jnp.int32(1),
+    {},
+    {},
+    None,
+    {},
+    None,
+    codes,
+    codes,
+    jnp.int32(0),
+    jax.random.key(0),
   )
   frozen = state.Frozen({}, jnp.zeros((6, 8)))
   mean = np.zeros((1, 16, 16, 3), np.float32)
