@@ -1,17 +1,26 @@
 """e4e on FFHQ, 1024 x 1024 generator (Tov et al. 2021, arXiv 2102.02766).
 
 The published recipe: batch 8, 300,000 steps of Ranger at 1e-4, styles woken one
-by one from step 20,000 on, adversarial weight 0.1, L2 weight 1, 256 x 256
-images. What is not here yet: LPIPS and identity losses, initialisation of the
-backbone from face recognition weights.
+by one from step 20,000 on, 256 x 256 images; LPIPS 0.8, L2 1, identity 0.1,
+adversarial 0.1. What is not here yet: initialisation of the backbone from face
+recognition weights.
 
-Needs: the aligned FFHQ images in a folder and a 1024 generator file.
+Needs: the aligned FFHQ images in a folder, a 1024 generator file, and the
+networks lpips_alex and arcface_ir_se50 (docs/weights.md).
 Command:
   python train.py --config configs/ffhq.py --workdir runs/ffhq \
     --data.train FFHQ_FOLDER --model.generator ffhq_1024.safetensors
 """
 
-from encoder4editing_jax.config import Config, Data, Model, Progressive, Run
+from encoder4editing_jax.config import (
+  Config,
+  Data,
+  Loss,
+  Model,
+  Optim,
+  Progressive,
+  Run,
+)
 
 
 def get_config() -> Config:
@@ -19,6 +28,8 @@ def get_config() -> Config:
   return Config(
     data=Data(train="ffhq", eval_images=1000, workers=8),
     model=Model(generator="ffhq_1024.safetensors"),
+    loss=Loss(lpips=0.8, identity=0.1),
+    optim=Optim(batch_statistics="published"),
     progressive=Progressive(start=20_000, every=2_000),
     run=Run(steps=300_000),
   )

@@ -6,7 +6,12 @@ import json
 import pytest
 
 from configs import (
+  cars,
+  cats,
+  church,
   ffhq,
+  horse,
+  psp_ffhq,
   toy,
   toy_inpainting,
   toy_segmentation,
@@ -17,6 +22,7 @@ from encoder4editing_jax.config import (
   Config,
   ConfigError,
   Data,
+  Loss,
   Model,
   Optim,
   Progressive,
@@ -26,6 +32,7 @@ from encoder4editing_jax.config import (
 SECTIONS = [f.default_factory for f in dataclasses.fields(Config)]
 
 
+PUBLISHED = [ffhq, cars, cats, church, horse, psp_ffhq]
 TASK_CARDS = [
   toy_inpainting,
   toy_segmentation,
@@ -34,7 +41,7 @@ TASK_CARDS = [
 ]
 
 
-@pytest.mark.parametrize("card", [toy, ffhq, *TASK_CARDS])
+@pytest.mark.parametrize("card", [toy, *PUBLISHED, *TASK_CARDS])
 def test_run_cards_are_valid(card):
   card.get_config().validate()
 
@@ -110,6 +117,23 @@ def test_all_problems_are_told_at_once():
     (
       Config(data=Data(task="frontalization", flip=False)),
       "without data.flip shows the encoder what it is to paint",
+    ),
+    (
+      Config(loss=Loss(identity=0.1, moco=0.5)),
+      "identity and loss.moco are both on",
+    ),
+    (
+      Config(data=Data(size=(40, 64)), loss=Loss(lpips_crop=0.8)),
+      "lpips_crop compares pictures of 29 pixels here, and needs 32",
+    ),
+    (Config(loss=Loss(l2=0.0, adversarial=0.0)), "no term of the loss is on"),
+    (
+      Config(progressive=Progressive(steps=(0, 3, 2))),
+      r"steps is \(0, 3, 2\); begin with 0",
+    ),
+    (
+      Config(progressive=Progressive(start=3, steps=(0, 3))),
+      "start and progressive.steps are both set",
     ),
     (Config(data=Data(labels=257)), "labels is 257; set it to 256 or less"),
     (Config(data=Data(labels=0)), "labels is 0; set it to 1 or more"),

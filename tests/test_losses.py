@@ -47,6 +47,39 @@ def test_delta_has_a_gradient_at_zero():
   np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.parametrize("p", [1.0, 3.0])
+def test_delta_takes_other_norms(p):
+  w = codes()
+  offsets = np.asarray(w[:, 1:] - w[:, :1])
+  by_hand = np.linalg.norm(offsets, ord=p, axis=-1).mean(0).sum()
+  value = losses.delta(w, jnp.ones(5), p)
+  assert value == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_lpips_is_the_mean_distance():
+  def distance(x, y):
+    return jnp.abs(x - y).sum((1, 2, 3))
+
+  x = jnp.zeros((2, 1, 2, 3))
+  y = jnp.array([1.0, 3.0])[:, None, None, None] + x
+  assert losses.lpips(distance, x, y) == pytest.approx(12.0)
+
+
+def test_dissimilarity_is_one_minus_the_cosine():
+  x = jnp.array([[1.0, 0.0], [0.6, 0.8]])
+  y = jnp.array([[0.0, 1.0], [0.6, 0.8]])
+  assert losses.dissimilarity(x, x) == pytest.approx(0, abs=1e-6)
+  assert losses.dissimilarity(x, y) == pytest.approx(0.5)
+
+
+def test_w_norm_is_over_all_styles_together():
+  w, mean = codes(), jnp.arange(20.0).reshape(5, 4)
+  by_hand = np.linalg.norm((w - mean[None]).reshape(3, 20), axis=1).mean()
+  assert losses.w_norm(w, mean) == pytest.approx(by_hand, rel=1e-5)
+  same = jnp.tile(mean[None], (2, 1, 1))
+  np.testing.assert_array_equal(jax.grad(losses.w_norm)(same, mean), 0)
+
+
 def test_adversarial_term_averages_awake_styles_only():
   w, weight = codes(), jnp.arange(4.0)
   for stage in (0, 3):

@@ -132,6 +132,15 @@ def test_a_run_leaves_what_it_promises_and_resumes_to_the_bit(
     (["--model.generator", "no.safetensors"], "no file no.safetensors; name"),
     (["--model.n_styles", "18"], "takes 6; set it to 6"),
     (["--data.size", "32", "32"], "set data.size to 16 16"),
+    (
+      ["--loss.identity", "0.1", "--weights.dir", "nets"],
+      "nets/arcface_ir_se50.safetensors is not there (ArcFace",
+    ),
+    (
+      ["--loss.moco", "0.5"],
+      "`e4e weights FILE... --dir weights` makes it. Without it, set loss.moco",
+    ),
+    (["--progressive.start", "None", "--progressive.steps", "0", "9"], "has 2"),
   ],
 )
 def test_mistakes_end_at_once_with_one_line(
@@ -190,3 +199,13 @@ def test_help_names_every_field():
   assert done.returncode == 0
   for flag in ("--optim.lr", "--data.train", "--workdir", "--run.batch_size"):
     assert flag in done.stdout
+
+
+def test_run_cards_are_listed_with_a_line_each(capsys):
+  assert cli.train(["--list"]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  names = [line.split()[0] for line in lines]
+  cards = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py"))
+  assert names == cards
+  assert "arXiv 2102.02766" in lines[names.index("ffhq")]
+  assert max(map(len, lines)) < 110

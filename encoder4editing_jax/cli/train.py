@@ -1,6 +1,7 @@
 """`e4e train` and `train.py`: from flags and a run card to a run."""
 
 import argparse
+import ast
 import re
 import runpy
 import sys
@@ -22,11 +23,13 @@ class TrainArguments:
   """Train an encoder; the same command continues a run that was cut off.
 
   Example: python train.py --config configs/toy.py --workdir runs/toy
+  Run cards: python train.py --list
   """
 
   config: str
   """Run card: a Python file with get_config(), or the name of one that comes
-  with the package (toy, ffhq). Its values are the defaults shown here."""
+  with the package (toy, ffhq; --list names all). Its values are the defaults
+  shown here."""
 
   workdir: str
   """Folder of the run: checkpoints, metrics, pictures, results."""
@@ -41,6 +44,8 @@ def train(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
     argv: flags; those of the process if None.
     prog: what the help calls the program.
 
+  `--list` prints the run cards instead.
+
   Returns:
     The exit status: 0; 2 for what the user can mend before it starts; 1 if
     it stopped for numbers that are not finite.
@@ -50,6 +55,9 @@ def train(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
 
   try:
     words = sys.argv[1:] if argv is None else argv
+    if "--list" in words:
+      print(list_cards())
+      return 0
     config, workdir = parse_train(words, prog)
     config.validate()
     from encoder4editing_jax.training import loop
@@ -92,6 +100,15 @@ def parse_train(
       raise ConfigError(f"--{name} is missing; add --{name} {example}")
   parsed = parse(TrainArguments, argv, prog=prog, default=default)
   return parsed.settings, parsed.workdir
+
+
+def list_cards() -> str:
+  """The run cards of the package: a line each, with the first of its text."""
+  lines = []
+  for path in sorted(CARDS.glob("[a-z]*.py")):
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    lines.append(f"{path.stem:<22}{text.splitlines()[0]}")
+  return "\n".join(lines)
 
 
 def load_config(name: str) -> Config:

@@ -122,13 +122,13 @@ def make_comparison(config: Config, networks: Networks) -> Callable:
     for name, method in EMBED.items():
       if getattr(weights, name):
         embed = getattr(nets[FEATURES[name]], method)
-        terms[name], seen = _similarity(embed, output, target, source)
+        terms[name], seen = similarity(embed, output, target, source)
     return terms, {k: v.mean() for k, v in seen.items()}
 
   return compare
 
 
-def _similarity(
+def similarity(
   embed: Callable, output: Array, target: Array, source: Array
 ) -> tuple[Array, Metrics]:
   """The dissimilarity, and cosines under the names that the originals log.

@@ -1,0 +1,29 @@
+"""e4e on Stanford Cars, pictures of 192 x 256 (arXiv 2102.02766).
+
+The published recipe for pictures other than faces: as ffhq, with MoCo's
+features in the place of ArcFace's (weight 0.5), and 200,000 steps.
+
+Needs: the Stanford Cars images in a folder, a 512 generator file, and
+the networks lpips_alex and moco (docs/weights.md).
+Command:
+  python train.py --config configs/cars.py --workdir runs/cars \
+    --data.train FOLDER --model.generator cars_512.safetensors
+"""
+
+import dataclasses
+
+from encoder4editing_jax.config import Config
+from encoder4editing_jax.configs import ffhq
+
+
+def get_config() -> Config:
+  """The run card."""
+  card = ffhq.get_config()
+  generator = "cars_512.safetensors"
+  return dataclasses.replace(
+    card,
+    data=dataclasses.replace(card.data, train="cars", size=(192, 256)),
+    model=dataclasses.replace(card.model, generator=generator),
+    loss=dataclasses.replace(card.loss, identity=0.0, moco=0.5),
+    run=dataclasses.replace(card.run, steps=200_000),
+  )
