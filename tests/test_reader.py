@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch_files as files
+from goldens.recipe import recipe_state_dict
 
 from encoder4editing_jax.converters import export, reader
 from encoder4editing_jax.converters.limits import CheckpointError, Limits
@@ -291,6 +292,31 @@ def test_wrong_files_are_told_what_they_are(read, data, words):
   with pytest.raises(CheckpointError, match=words) as caught:
     read(data)
   assert len(str(caught.value)) <= 300 and "file.pt" in str(caught.value)
+
+
+KINDS = sorted(
+  p.stem for p in (Path(__file__).parent / "goldens/keys").iterdir()
+)
+
+
+@pytest.mark.parametrize(
+  "kind",
+  [
+    pytest.param(kind, marks=[pytest.mark.slow] * (kind != "lpips_lin_alex"))
+    for kind in KINDS
+  ],
+)
+def test_official_weights_go_through_files_unchanged(tmp_path, kind):
+  """So what agrees with the originals from a mapping agrees from a file."""
+  state, path = recipe_state_dict(kind), tmp_path / "file.pt"
+  export.write(state, path)
+  stream = tmp_path / "stream.pt"
+  dense = {k: files.dense(v, str(i)) for i, (k, v) in enumerate(state.items())}
+  stream.write_bytes(files.stream_file(collections.OrderedDict(dense)))
+  for found in map(reader.read, (path, stream)):
+    assert list(found) == list(state)
+    for name, value in state.items():
+      np.testing.assert_array_equal(found[name], value, name, strict=True)
 
 
 def test_mutated_files_raise_nothing_else():

@@ -14,7 +14,7 @@ import pytest
 import stylegan_files as ada
 import torch_files as files
 from flax import nnx
-from goldens.recipe import recipe_normal, recipe_tensor
+from goldens.recipe import recipe_normal, recipe_state_dict, recipe_tensor
 from random_weights import randomised
 from test_official import small
 from test_training_state import parameters
@@ -81,6 +81,20 @@ def test_what_torch_saves_is_read(tmp_path, family, container):
   torch.save(to_torch(checkpoint), path, _use_new_zipfile_serialization=zipped)
   assert path.read_bytes().startswith(b"PK" if zipped else b"\x80")
   assert_same(converters.read(path), checkpoint)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_whole_checkpoint_is_read(tmp_path, container):
+  """1.2 GB, 792 tensors: those of e4e_ffhq_encode.pt."""
+  state = recipe_state_dict("e4e_1024")
+  tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+  zipped, path = CONTAINERS[container], tmp_path / "file.pt"
+  saved = {"state_dict": tensors, "opts": {"stylegan_size": 1024}}
+  torch.save(saved, path, _use_new_zipfile_serialization=zipped)
+  found = converters.read(path)
+  assert_same(found["state_dict"], state)
+  assert dict(found["opts"]) == saved["opts"]
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
