@@ -3,7 +3,7 @@
 Everything is made on the spot: faces with known attributes are rendered, a
 narrow Encoder4Editing learns to invert the small generator that was fitted to
 them, and held-out faces are reconstructed and made to smile. It reaches a mean
-PSNR of 25.8 dB on 256 held-out faces (mean training image: 18.5 dB).
+PSNR of 26.1 dB on 256 held-out faces (mean training image: 18.5 dB).
 
 Command:
   python train.py --config configs/toy.py --workdir runs/toy
