@@ -1,9 +1,10 @@
-"""Parity of whole training steps: the originals' loops, step by step.
+"""Parity of whole training steps, and of losses that need no network.
 
-Losses, codes and pictures of each step, and after the last one the parameters,
-their change and the running statistics. The originals' images are floats, and
-the codes that they draw are given: both enter the step by its arguments. The
-strength of the noise is 0, so that drawing it otherwise changes nothing.
+The originals' loops, step by step: losses, codes and pictures of each step, and
+after the last one the parameters, their change and the running statistics. The
+originals' images are floats, and the codes that they draw are given: both enter
+the step by its arguments. The strength of the noise is 0, so that drawing it
+otherwise changes nothing.
 
 A step makes more of a small error than a forward pass does (a nearly vanishing
 gradient moves a weight by a whole step, either way): fields may be apart by
@@ -20,7 +21,7 @@ from goldens.recipe import recipe_normal, recipe_state_dict
 from parity import case, load
 from parity_networks import D, images, mean_code
 
-from encoder4editing_jax import converters
+from encoder4editing_jax import converters, losses
 from encoder4editing_jax.config import (
   Config,
   Data,
@@ -30,13 +31,20 @@ from encoder4editing_jax.config import (
   Progressive,
   Run,
 )
-from encoder4editing_jax.converters import inverter as tables, transfer
+from encoder4editing_jax.converters import (
+  inverter as tables,
+  stylegan2,
+  transfer,
+)
 from encoder4editing_jax.converters.discriminators import (
   latent_discriminator_table,
 )
+from encoder4editing_jax.models.arcface import face_crop
 from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training import objective, state as states
+from encoder4editing_jax.training.adam import Moments
 from encoder4editing_jax.training.keys import keys_of
+from encoder4editing_jax.training.optim import make_optimizer
 from encoder4editing_jax.training.parallel import pmap_step, replicate
 from encoder4editing_jax.training.step import (
   make_encode,
@@ -95,6 +103,13 @@ CARS = change(
   discriminator={"r1_every": 2},
   progressive={"steps": ()},
 )
+DECODER = change(
+  E4E,
+  model={"train_decoder": True},
+  optim={"lr": 1e-3},
+  discriminator={"r1_every": 2},
+  progressive={"steps": ()},
+)
 PSP = change(
   E4E,
   model={"encoder": "GradualStyleEncoder"},
@@ -127,6 +142,15 @@ def feature_networks(config):
   return found
 
 
+def without(tree, name):
+  """A nested dictionary without the leaves of a name."""
+  return {
+    k: without(v, name) if isinstance(v, dict) else v
+    for k, v in tree.items()
+    if k != name
+  }
+
+
 class Coach:
   """A run of the training step at recipe weights."""
 
@@ -148,7 +172,13 @@ class Coach:
       dataclasses.replace(states.create_frozen(networks), w_avg=self.w_avg),
       device,
     )
-    self.state = replicate(states.create_state(config, networks), device)
+    state = states.create_state(config, networks)
+    if state.generator:  # here the noise keeps its strength
+      synthesis = without(state.generator, "noise_strength")
+      state = dataclasses.replace(state, generator=synthesis)
+      optimizer = make_optimizer(config).init(state.trained())
+      state = dataclasses.replace(state, optimizer=optimizer)
+    self.state = replicate(state, device)
     self.step = pmap_step(self._step, device)
 
   def _step(self, state, frozen, batch):
@@ -162,8 +192,14 @@ class Coach:
     trained = state.encoder, state.statistics
     seen = {"latent": encode(*trained, frozen, source, stage)[0]}
     painted = states.with_generator(frozen, state.generator)
-    noise = keys_of(state, BATCH).noise
-    output = decode(painted, seen["latent"], config.data.size, noise)
+    keys = keys_of(state, BATCH)
+    output = decode(painted, seen["latent"], config.data.size, keys.noise)
+    if state.generator:
+      objective_ = objective.make_encoder_loss(config, networks)
+      seen["grad0"], _ = jax.grad(objective_, 1, has_aux=True)(
+        *(seen["latent"], state.generator, target, source, new.discriminator),
+        *(frozen, stage, keys),
+      )
     for name, method in objective.EMBED.items():
       if getattr(config.loss, name):
         net = objective.FEATURES[name]
@@ -179,6 +215,21 @@ class Coach:
       size = jnp.linalg.norm(offset, axis=-1).mean()
       metrics[f"delta{i}_loss"] = jnp.where(awake, size, 0)
     return new, (metrics, seen)
+
+  def official_generator(self, tree):
+    """Arrays in the places of the generator's, under official names."""
+    generator = nnx.clone(self.networks.generator)
+    nnx.update(generator, tree)
+    table = stylegan2.generator_table(generator).under("decoder.", "")
+    return transfer.extract(generator, table)
+
+  def first_moments(self):
+    """Ranger's means of the generator's gradients."""
+    parts = jax.tree.leaves(
+      self.state.optimizer, is_leaf=lambda x: isinstance(x, Moments)
+    )
+    moments = next(x for x in parts if isinstance(x, Moments))
+    return jax.device_get(moments.mean["generator"])
 
   def official_state(self):
     """Parameters and statistics under official names."""
@@ -197,14 +248,21 @@ class Coach:
 
 def run(golden, coach, batches):
   """The fields of `FIELDS` of a golden, for a batch for each step."""
-  history, found = [], []
+  history, found, noted = [], [], {}
   for t, batch in enumerate(batches):
     z = jnp.asarray(recipe_normal(f"z{t}", (BATCH, D)))
     coach.state, told = coach.step(coach.state, coach.frozen, batch | {"z": z})
     metrics, seen = jax.device_get(told)
     history.append(metrics)
+    if coach.config.model.train_decoder:
+      gradient = seen.pop("grad0")
+      if t == 0:
+        noted = {"grad0": gradient, "exp_avg1": coach.first_moments()}
     found.append(seen)
   theirs = load(golden)
+  if noted:
+    noted["exp_avg"] = coach.first_moments()
+    yield from generator_fields(theirs, coach, noted)
   entries = [k[10:] for k in theirs if k.startswith("loss_dict/")]
   for name in entries:
     yield f"loss_dict/{name}", (values := entry(name, history))
@@ -236,21 +294,41 @@ def changes(theirs, before, after):
       yield name, after[tensor]
     if kind == "delta":
       yield name, after[tensor] - before[tensor]
-  names = theirs["checksum/names"]
-  ours = {k for k in after if k.startswith("encoder.")}
-  assert {k for k in names if not k.endswith("num_batches_tracked")} == ours
-  wide = {k: (after[k].astype(float), before[k].astype(float)) for k in ours}
-  yield "checksum/sum", np.array([wide[k][0].sum() for k in names])
-  norm = np.linalg.norm
-  yield "checksum/norm", np.array([norm(wide[k][0]) for k in names])
-  yield (
-    "checksum/delta_norm",
-    np.array([norm(wide[k][0] - wide[k][1]) for k in names]),
+  yield from checksums(theirs, before, after)
+
+
+def checksums(theirs, before, after, group="checksum", part="encoder."):
+  """Sums and norms of every tensor of a part."""
+  names = theirs[f"{group}/names"]
+  ours = {k for k in after if k.startswith(part)}
+  assert set(names) <= ours, set(names) - ours
+  new, old = (
+    [tensors[k].astype(float) for k in names] for tensors in (after, before)
   )
+  change = [a - b for a, b in zip(new, old, strict=True)]
+  for name, tensors, reduce in (
+    ("sum", new, np.sum),
+    ("norm", new, np.linalg.norm),
+    ("delta_norm", change, np.linalg.norm),
+  ):
+    yield f"{group}/{name}", np.array([reduce(x) for x in tensors])
 
 
-def coach_case(golden):
-  return case(golden, *FIELDS, network="training", slow=True, floor=LOOSE)
+def generator_fields(theirs, coach, noted):
+  """What is stored of a generator that is trained too."""
+  for kind, tree in noted.items():
+    tensors = coach.official_generator(tree)
+    for name in sorted({k.split("__")[0] for k in theirs}):
+      if name.startswith(f"{kind}/"):
+        yield name, tensors[name.removeprefix(f"{kind}/")]
+  after, group = coach.official_state(), "checksum_decoder"
+  yield from checksums(theirs, coach.source, after, group, "decoder.")
+
+
+def coach_case(golden, *more):
+  return case(
+    golden, *FIELDS, *more, network="training", slow=True, floor=LOOSE
+  )
 
 
 def same(steps, size, salt="coach/{}"):
@@ -284,3 +362,38 @@ def cars():
 @coach_case("coach_psp")
 def psp():
   yield from run("coach_psp", Coach(PSP, "psp_64"), same(4, (256, 256)))
+
+
+MORE = ("grad0/", "exp_avg1/", "exp_avg/")
+MORE += tuple(f"checksum_decoder/{k}" for k in ("sum", "norm", "delta_norm"))
+
+
+@coach_case("coach_decoder", *MORE)
+def decoder():
+  image = images(BATCH, (256, 256), "coach/0")
+  batches = [{"image": image, "source": image}] * 4
+  yield from run("coach_decoder", Coach(DECODER, "e4e_64"), batches)
+
+
+# Plain losses.
+
+
+@case("loss_simple", "l2", "w_norm", "delta_norm", network="losses")
+def plain_losses():
+  y_hat, y = (images(BATCH, 256, f"loss/{name}") for name in ("y_hat", "y"))
+  codes = jnp.asarray(recipe_normal("loss/latent", (BATCH, 18, D)))
+  average = jnp.asarray(mean_code(18, D))
+  value, gradient = jax.value_and_grad(losses.l2)(y_hat, y)
+  yield "l2/loss", value
+  yield "l2/grad_y_hat", gradient.transpose(0, 3, 1, 2)
+  yield "l2_crop/loss", losses.l2(face_crop(y_hat), face_crop(y))
+  first = losses.active_styles(18, jnp.int32(5))
+  for name, function in (
+    ("w_norm_avg", lambda w: losses.w_norm(w, average)),
+    ("w_norm_noavg", lambda w: losses.w_norm(w, jnp.zeros_like(average))),
+    ("delta_norm1", lambda w: losses.delta(w, first, 1.0)),
+    ("delta_norm2", lambda w: losses.delta(w, first, 2.0)),
+  ):
+    value, gradient = jax.value_and_grad(function)(codes)
+    yield f"{name}/loss", value
+    yield f"{name}/grad_latent", gradient

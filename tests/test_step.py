@@ -18,8 +18,15 @@ from encoder4editing_jax.config import (
   Progressive,
   Run,
 )
+from encoder4editing_jax.models.arcface import ArcFace
+from encoder4editing_jax.models.lpips import LPIPS
+from encoder4editing_jax.models.moco import MoCo
 from encoder4editing_jax.models.stylegan2 import Generator
-from encoder4editing_jax.training import parallel, state as states
+from encoder4editing_jax.training import (
+  parallel,
+  state as states,
+  step as step_module,
+)
 from encoder4editing_jax.training.step import make_train_step, stage_at
 
 BATCH, SIDE, STEPS = 8, 16, 3
@@ -37,11 +44,45 @@ CONFIG = Config(
 )
 
 
+# Every term of the losses but moco, which stands in for identity.
+EVERYTHING = dataclasses.replace(
+  CONFIG,
+  data=Data(size=(48, 48)),
+  loss=Loss(
+    lpips=0.8,
+    lpips_crop=0.1,
+    l2_crop=0.1,
+    identity=0.5,
+    w_norm=0.01,
+    delta=0.01,
+  ),
+  model=dataclasses.replace(CONFIG.model, train_decoder=True),
+  optim=dataclasses.replace(CONFIG.optim, batch_statistics="published"),
+)
+ONLY_MOCO = dataclasses.replace(
+  EVERYTHING, loss=Loss(moco=0.5, l2=0.0), model=CONFIG.model
+)
+
+
+def features(config):
+  """Tiny networks for the losses of a config."""
+  rngs, found = nnx.Rngs(5), {}
+  if config.loss.lpips:
+    found["lpips"] = LPIPS(channels=(4, 4, 4, 4, 4), rngs=rngs)
+  if config.loss.identity:
+    found["arcface"] = ArcFace(
+      10, input_size=32, embedding_dim=8, channels=(4, 4, 8, 8), rngs=rngs
+    )
+  if config.loss.moco:
+    found["moco"] = MoCo((1, 1), channels=(4, 8), input_size=16, rngs=rngs)
+  return found
+
+
 def build(config):
   generator = Generator(
     SIDE, channel_base=64, channel_max=4, style_dim=8, n_mlp=1, rngs=nnx.Rngs(7)
   )
-  return states.build_networks(config, generator)
+  return states.build_networks(config, generator, features(config))
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +95,9 @@ def step(networks):
   return make_train_step(CONFIG, networks)
 
 
-def batches():
+def batches(side=SIDE):
   random = np.random.default_rng(0)
-  shape = (BATCH, SIDE, SIDE, 3)
+  shape = (BATCH, side, side, 3)
   for _ in range(STEPS):
     yield {"image": random.integers(0, 256, shape, dtype=np.uint8)}
 
@@ -73,14 +114,14 @@ def vmap_step(step, n):
   return jax.jit(lambda s, f, b: mapped(s, f, parallel.split(b, n)))
 
 
-def train(step, networks, devices=None):
-  state = states.create_state(CONFIG, networks)
+def train(step, networks, devices=None, config=CONFIG):
+  state = states.create_state(config, networks)
   frozen = states.create_frozen(networks)
   if devices:
     state = parallel.replicate(state, devices)
     frozen = parallel.replicate(frozen, devices)
   seen = []
-  for batch in batches():
+  for batch in batches(config.data.size[0]):
     state, metrics = step(state, frozen, batch)
     seen.append({name: float(value) for name, value in metrics.items()})
   return state, seen
@@ -113,6 +154,23 @@ def test_eight_devices_do_what_one_does(step, networks, on_one):
   devices = jax.local_devices()
   assert len(devices) == 8
   assert_same(on_one, train(parallel.pmap_step(step), networks, devices))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [EVERYTHING, ONLY_MOCO])
+def test_eight_devices_do_what_one_does_with_every_loss(config):
+  networks = build(config)
+  step, one = make_train_step(config, networks), jax.local_devices()[:1]
+  alone = train(parallel.pmap_step(step, one), networks, one, config)
+  assert_same(alone, train(parallel.pmap_step(step), networks, None, config))
+  assert all(np.isfinite(list(m.values())).all() for m in alone[1])
+  if config.model.train_decoder:
+    before = states.create_state(config, networks).generator
+    moved = jax.tree.map(
+      lambda a, b: not np.array_equal(a, b), before, alone[0].generator
+    )
+    assert np.mean(jax.tree.leaves(moved)) > 0.7
+    assert "mapping" not in before
 
 
 @pytest.mark.slow
@@ -188,7 +246,7 @@ def abstract_metrics(config):
 
   def whole():
     networks = build(config)
-    batch = {"image": jnp.zeros((2, 1, SIDE, SIDE, 3), jnp.uint8)}
+    batch = {"image": jnp.zeros((2, 1, *config.data.size, 3), jnp.uint8)}
     mapped = jax.vmap(
       make_train_step(config, networks),
       axis_name=parallel.AXIS,
@@ -221,6 +279,23 @@ def test_terms_of_weight_zero_are_left_out():
     "gradient_norm",
     "skipped",
   }
+
+
+def test_every_loss_has_its_metric():
+  names = abstract_metrics(EVERYTHING)
+  on = {"lpips", "lpips_crop", "l2", "l2_crop", "identity", "w_norm", "delta"}
+  seen = {"diff_target", "diff_input", "diff_views", "improvement"}
+  assert on | seen <= names
+  assert "moco" not in names
+  assert {"moco", *seen} <= abstract_metrics(ONLY_MOCO)
+
+
+def test_statistics_can_move_as_by_two_passes():
+  before, batch = 3.0, -2.0
+  once = 0.9 * before + 0.1 * batch
+  twice = 0.9 * once + 0.1 * batch
+  found = step_module._as_by_two_passes({"mean": before}, {"mean": once})
+  assert found["mean"] == pytest.approx(twice)
 
 
 def test_the_average_is_evaluated_if_there_is_one(networks):
@@ -265,3 +340,10 @@ def test_stages_begin_at_their_steps():
     4,
   ]
   assert stage_at(jnp.int32(3), Config(), 5) is None
+
+
+def test_stages_may_begin_at_any_steps():
+  steps = Progressive(steps=(0, 2, 2, 7, 100))
+  config = dataclasses.replace(CONFIG, progressive=steps)
+  stages = [int(stage_at(jnp.int32(s), config, 5)) for s in range(9)]
+  assert stages == [0, 0, 2, 2, 2, 2, 2, 3, 3]

@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 
 import conftest
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
 
-from encoder4editing_jax import cli, weights
+from encoder4editing_jax import cli, weights, weights_folder
+from encoder4editing_jax.models.arcface import ArcFace
 from encoder4editing_jax.models.stylegan2 import Generator
 
 ROOT = Path(__file__).parent.parent
@@ -119,6 +121,38 @@ def test_a_run_leaves_what_it_promises_and_resumes_to_the_bit(
   for a, b in zip(losses, resumed, strict=True):
     a.pop("train/images_per_second"), b.pop("train/images_per_second")
     assert a == b
+
+
+@pytest.mark.slow
+def test_a_run_looks_through_networks_and_trains_the_generator(
+  card, cache, tmp_path
+):
+  """Resumed in between."""
+  nets, workdir = tmp_path / "nets", tmp_path / "run"
+  nets.mkdir()
+  arcface = ArcFace(
+    10,
+    input_size=32,
+    embedding_dim=8,
+    channels=(4, 4, 8, 8),
+    rngs=nnx.Rngs(0),
+  )
+  weights.save(arcface, weights_folder.path_of(nets, "arcface_ir_se50"))
+  flags = ["--config", card, "--workdir", workdir, "--weights.dir", nets]
+  flags += ["--loss.identity", 0.5, "--model.train_decoder"]
+  for steps in (1, 2):
+    done = train(*flags, "--run.steps", steps, cache=cache)
+    assert done.returncode == 0, done.stderr
+  assert "from step 1 to 2" in done.stdout
+  line = (workdir / "metrics.jsonl").read_text().splitlines()[-2:]
+  assert "train/identity" in "".join(line)
+  ours = weights.load(workdir / "inverter.safetensors").generator
+  theirs = weights.load(card.parent / "generator.safetensors")
+  same = jax.tree.map(
+    lambda a, b: np.array_equal(a, b), nnx.state(ours), nnx.state(theirs)
+  )
+  assert all(jax.tree.leaves(same["mapping"]))
+  assert not all(jax.tree.leaves(same["synthesis"]))
 
 
 @pytest.mark.parametrize(
