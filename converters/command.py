@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
-from encoder4editing_jax import __version__, converters, weights
-from encoder4editing_jax.converters import report
+from encoder4editing_jax import __version__, weights
+from encoder4editing_jax.converters import official, report
 from encoder4editing_jax.converters.export import write
 from encoder4editing_jax.converters.identify import (
   choose,
@@ -23,7 +23,21 @@ from encoder4editing_jax.converters.limits import CheckpointError
 from encoder4editing_jax.converters.loading import SUFFIXES, check_file
 from encoder4editing_jax.converters.reader import read
 from encoder4editing_jax.converters.verify import open_picture, verify
+from encoder4editing_jax.models.arcface import ArcFace
+from encoder4editing_jax.models.discriminator import (
+  Discriminator,
+  LatentDiscriminator,
+)
 from encoder4editing_jax.models.inverter import Inverter
+from encoder4editing_jax.models.stylegan2 import Generator
+
+BACK: Mapping[type, Callable[[Any], Mapping[str, Any]]] = {
+  Inverter: official.from_inverter,
+  Generator: official.from_generator,
+  Discriminator: official.from_discriminator,
+  LatentDiscriminator: official.from_latent_discriminator,
+  ArcFace: official.from_arcface,
+}
 
 ENDINGS = {"safetensors": ".safetensors", "torch": ".pt"}
 BESIDE = ("opts", "latent_avg")  # entries that converters use themselves
@@ -146,7 +160,9 @@ def open_network(source: Path, options: Options = DEFAULTS) -> Opened:
   facts |= {
     "kind": chosen.kind.name,
     "what": chosen.kind.what,
-    "also": {m.kind.part: m.kind.what for m in matches if m != chosen},
+    "also": {
+      m.kind.part: m.kind.what for m in matches if m != chosen and m.kind.part
+    },
     "unused": report.grouped(notes.unused, sorted(entries)),
     "warnings": notes.warnings + _doubts(source, options),
   }
@@ -219,14 +235,14 @@ def _writer(opened: Opened, to: str) -> Callable[[Path], None]:
     return lambda path: weights.save(
       opened.module, path, provenance=opened.provenance
     )
-  back: Callable[[Any], Mapping[str, Any]] | None
-  back = getattr(converters, "from_inverter", None)
-  if back is None:
-    raise ValueError("this version cannot convert back; leave out --to torch.")
-  if not isinstance(opened.module, Inverter):
-    name = type(opened.module).__name__
-    raise ValueError(f"only inverters are converted back; this is a {name}.")
-  checkpoint = back(opened.module)
+  kind = type(opened.module)
+  if kind not in BACK:
+    known = ", ".join(k.__name__ for k in BACK)
+    raise ValueError(
+      f"there is no way back for a {kind.__name__}, only for {known}; leave "
+      "out --to torch."
+    )
+  checkpoint = BACK[kind](opened.module)
   return lambda path: write(checkpoint, path)
 
 

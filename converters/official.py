@@ -140,7 +140,8 @@ def _options(inverter: Inverter) -> dict[str, Any]:
   encoder, size = inverter.encoder, inverter.generator.size
   name, channels = type(encoder).__name__, encoder.input_channels
   labels = channels if channels != 3 and not inverter.restyle else 0
-  wide = not isinstance(encoder.input_size, int)
+  side = encoder.input_size
+  wide = not isinstance(side, int) and side[0] != side[1]
   starts = inverter.restyle or bool(np.any(inverter.w_avg[...]))
   return {
     "encoder_type": _ENCODER_TYPES.get(name, name),

@@ -55,7 +55,9 @@ class TrainingState:
 def to_training_state(
   checkpoint: Mapping[str, Any], encoder_type: str | None = None
 ) -> TrainingState:
-  """The run that a checkpoint with `--save_training_data` continues.
+  """The training run in a checkpoint with `--save_training_data`.
+
+  For programs of your own: the trainer does not start from it yet.
 
   Pools of codes, random numbers and the order of images are not in such files.
 

@@ -3,8 +3,9 @@
 Standard library only. A run card (``configs/NAME.py``) holds a function
 ``get_config() -> Config`` with only its differences from these defaults; the
 command line overrides single fields (``--optim.lr 5e-5``). The text below each
-field is what ``--help`` prints. Defaults are those of the published e4e
-recipe (Tov et al. 2021, arXiv 2102.02766) as far as it is implemented.
+field is what ``--help`` prints. Defaults are those of e4e (Tov et al. 2021,
+arXiv 2102.02766) where they need no further files; ``configs/ffhq.py`` is the
+published recipe.
 """
 
 import dataclasses

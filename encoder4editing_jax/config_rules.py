@@ -3,6 +3,7 @@
 Standard library only, and nothing of `config`, which asks this file.
 """
 
+import math
 import types
 import typing
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ MOST_LABELS = 256  # ids are bytes
 
 # The least value of a number.
 LEAST = {
-  "data": {"workers": 1, "rendered_images": 1, "eval_images": 0, "labels": 1},
+  "data": {"workers": 1, "rendered_images": 1, "eval_images": 0, "labels": 1}
+  | {"max_megapixels": 0},
   "loss": dict.fromkeys(
     (
       "l2",
@@ -49,7 +51,8 @@ LEAST = {
       "keep",
     ),
     1,
-  ),
+  )
+  | {"seed": 0},
 }
 
 WORDS = {
@@ -113,8 +116,13 @@ def _rules(c: Any) -> Iterator[tuple[bool, str]]:
   for section, limits in LEAST.items():
     for name, least in limits.items():
       value = getattr(getattr(c, section), name)
+      if math.isinf(value):
+        yield True, f"{section}.{name} is {value}; set it to a finite number."
       text = f"{section}.{name} is {value}; set it to {least} or more."
       yield not value >= least, text  # also true for NaN
+  strength = c.run.edit_strength
+  bad = not math.isfinite(strength)
+  yield bad, f"run.edit_strength is {strength}; set it to a finite number."
   (h, w), layers = c.data.size, c.model.num_layers
   yield not c.data.train, f"data.train is empty; name a folder or {FACEWORLD}."
   yield min(h, w) < 16, f"data.size is {h} x {w}; set both to 16 or more."

@@ -12,8 +12,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
   What was written is on the disk before it takes the place. If the block
   raises, `path` stays as it was, and nothing lies beside it.
+
+  Raises:
+    FileNotFoundError: there is no folder to put it in.
   """
   path = Path(path)
+  if not path.parent.is_dir():
+    raise FileNotFoundError(
+      f"{path}: there is no folder {path.parent}; make it first."
+    )
   # The suffix stays: Pillow and NumPy go by it.
   unfinished = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
   try:

@@ -31,6 +31,7 @@ from encoder4editing_jax.converters import transfer
 FOLDER = Path(__file__).parent / "goldens"
 FLOOR = 2e-5
 FACTOR = 3
+MOSTLY_NOISE = 0.5  # a tolerance that says nothing: the field is left out
 
 CASES: dict[str, "Case"] = {}
 
@@ -135,13 +136,14 @@ def run(case: Case) -> list[Result]:
   golden = load(case.golden)
   floors = json.loads((FOLDER / "noise_floors.json").read_text())
   floors = floors.get(case.golden, {})  # what works on bytes has no noise
-  results = []
+  results, found = [], []
   with full_precision():
     for field, ours in case.function():
       tolerance = max(FACTOR * floors.get(field, 0.0), case.floor)
-      error = _error(golden, field, np.asarray(ours))
-      results.append(Result(field, error, tolerance))
-  found = [result.field for result in results]
+      found.append(field)
+      if tolerance < MOSTLY_NOISE:
+        error = _error(golden, field, np.asarray(ours))
+        results.append(Result(field, error, tolerance))
   assert sorted(found) == sorted(expected_fields(case)), case.name
   return results
 

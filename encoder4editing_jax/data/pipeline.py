@@ -88,7 +88,7 @@ class _Load:
     except (images.UnreadableImage, OSError) as error:
       raise DataError(
         f"{source.name(index)} cannot be decoded: {error}; replace the "
-        "file, or restart with data.on_unreadable skip."
+        "file, and run the same command again."
       ) from error
 
 

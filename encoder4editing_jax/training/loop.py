@@ -56,13 +56,7 @@ FIXED = (
   "run.seed",
   "run.batch_size",
 )
-FREE = (
-  "data.max_megapixels",
-  "data.on_unreadable",
-  "data.workers",
-  "discriminator.lr",
-  "discriminator.r1",
-)
+FREE = ("data.workers", "discriminator.lr", "discriminator.r1")
 
 
 def run(config: Config, workdir: str | Path) -> dict[str, Any]:
@@ -173,6 +167,7 @@ def _train(
         checkpoints.save(state, config)
         last_saved = step
       if step % settings.eval_every == 0 and not last:
+        stop_if_lost(config, plan.training, *pending, saved=last_saved)
         logger.step(*pending)
         pending = None
         with logger.paused():

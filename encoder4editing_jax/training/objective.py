@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from encoder4editing_jax import losses
 from encoder4editing_jax.config import Config
+from encoder4editing_jax.config_rules import NEEDS_SOURCE
 from encoder4editing_jax.models.arcface import face_crop
 from encoder4editing_jax.models.inverter import crop_and_pool
 from encoder4editing_jax.training.keys import Keys
@@ -122,23 +123,25 @@ def make_comparison(config: Config, networks: Networks) -> Callable:
     for name, method in EMBED.items():
       if getattr(weights, name):
         embed = getattr(nets[FEATURES[name]], method)
-        terms[name], seen = similarity(embed, output, target, source)
+        shown = None if config.data.task in NEEDS_SOURCE else source
+        terms[name], seen = similarity(embed, output, target, shown)
     return terms, {k: v.mean() for k, v in seen.items()}
 
   return compare
 
 
 def similarity(
-  embed: Callable, output: Array, target: Array, source: Array
+  embed: Callable, output: Array, target: Array, source: Array | None
 ) -> tuple[Array, Metrics]:
   """The dissimilarity, and cosines under the names that the originals log.
 
   Each cosine `[b]`: of output and target, output and source, target and
-  source; and by how much the first beats the last.
+  source; and by how much the first beats the last. Sources that are no
+  pictures are None.
   """
   ours, theirs = embed(output), embed(target)
   seen = {"diff_target": losses.cosine(ours, theirs)}
-  if source.shape == target.shape:
+  if source is not None:
     shown = theirs if source is target else embed(source)
     seen["diff_input"] = losses.cosine(ours, shown)
     seen["diff_views"] = losses.cosine(theirs, shown)
