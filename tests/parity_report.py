@@ -43,11 +43,11 @@ taken over every k-th value, and the mean, standard deviation and largest
 magnitude of the whole field count too). The tolerance is three times the
 distance between the original's own float32 and float64 results, or 2e-5 where
 that is larger. The gradients of LPIPS are computed in float64: in float32 they
-jump where two values in a pool are nearly equal. Optimizers are held to 1e-6, whole
-training steps (coach) to 1e-3 where three times the noise is less; fields of
-which the originals' own two results are apart by a sixth or more say nothing,
-and are left out. `tests/parity.py` says more; `pytest tests/test_parity.py`
-checks the quick rows, `-m slow` the others.
+jump where two values in a pool are nearly equal. Optimizers are held to 1e-6,
+whole training steps (coach) to 1e-3 where three times the noise is less; fields
+of which the originals' own two results are apart by a sixth or more say
+nothing, and are left out. `tests/parity.py` says more; `pytest
+tests/test_parity.py` checks the quick rows, `-m slow` the others.
 
 {passed} of {fields} fields in {cases} cases agree. Per case, the field that
 comes closest to its tolerance:
