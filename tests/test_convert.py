@@ -122,6 +122,7 @@ def test_each_network_of_a_file_can_be_taken(source, tmp_path, capsys):
   assert "no arcface in it" in refused(capsys, source, "--part", "arcface")
 
 
+@pytest.mark.slow
 def test_a_mean_code_that_was_computed_is_told(checkpoint, tmp_path, capsys):
   converters.write(checkpoint, tmp_path / "g.pt")
   assert run(tmp_path / "g.pt") == 0

@@ -85,6 +85,7 @@ def test_drawings_are_dark_lines_where_classes_meet():
   assert (paper[:, 0] == 255).all()  # nothing but background up there
 
 
+@pytest.mark.slow
 def test_sources_have_the_names_and_faces_of_the_images(tmp_path):
   images = faceworld.write_images(tmp_path / "images", 3, seed=9)
   truth = faceworld.sample(seed=9, n=3)[1]

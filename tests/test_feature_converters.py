@@ -96,6 +96,7 @@ def test_layers_have_torchvisions_positions():
   assert positions("vgg") == [i for stage in stages for i in stage]
 
 
+@pytest.mark.slow
 def test_moco_round_trips(moco_net, resnet50, moco):
   bare = {k.removeprefix("module."): v for k, v in moco.items()}
   for state in (moco, bare, resnet50, resnet50 | {"fc.bias": np.zeros(3)}):

@@ -64,6 +64,7 @@ def taps(net, size):
   return [(x.shape[1], x.shape[3]) for x in maps]
 
 
+@pytest.mark.slow
 def test_taps_are_the_published_maps():
   assert taps("alex", 224) == [
     *((55, 64), (27, 192), (13, 384), (13, 256), (13, 256)),
@@ -192,6 +193,7 @@ def test_maps_have_unit_length_and_terms_add_up():
   np.testing.assert_allclose(apply(lpips, x, y)[0], want, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_slope_of_unit_length_is_that_of_its_formula():
   x, weight = images(2, 3, 3, 4), np.asarray(images(2, 3, 3, 4, seed=1))
   x = x.at[0, 0].set(0)
@@ -251,6 +253,7 @@ def test_moco_gives_unit_vectors_whatever_the_batch():
   np.testing.assert_allclose(alone, vectors[:1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_moco_sees_the_nearest_pixels():
   moco, x = make_moco(), images(1, 32, 32, 3)
   larger = np.asarray(x).repeat(2, 1).repeat(3, 2)

@@ -33,6 +33,7 @@ def test_taps_are_the_last_units_of_the_stages():
   assert sum(depths(152)) == 50
 
 
+@pytest.mark.slow
 def test_parameter_counts_are_the_published_ones():
   input_layer = 3 * 64 * 9 + 3 * 64
   count_backbone = count(lambda: Backbone(50, rngs=nnx.Rngs(0)))

@@ -106,6 +106,7 @@ def test_leaves_are_what_the_originals_hold(name):
 # Waking late.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 2])
 def test_sleeping_heads_have_a_gradient_of_exact_zeros(stage):
   heads = StyleHeads(4, 3, 5, 4, rngs=nnx.Rngs(0))
@@ -180,6 +181,7 @@ def test_lookahead_meets_the_slow_weights_every_few_steps():
     np.testing.assert_allclose(seen[t], fast, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_state_put_away_and_taken_up_goes_on_to_the_bit():
   optimizer = ranger(1e-2)
   parameters = {HEADS: normal(1, 2, *SHAPE), "conv/kernel": normal(3, *SHAPE)}

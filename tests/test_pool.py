@@ -29,6 +29,7 @@ def test_size_zero_passes_codes_through():
   assert stored.codes.shape == (0, 2)
 
 
+@pytest.mark.slow
 def test_swaps_lose_nothing_and_happen_half_of_the_time():
   size, n = 8, 400
   stored, _ = exchange(

@@ -380,6 +380,7 @@ def small(card):
   )
 
 
+@pytest.mark.slow
 def test_faceworld_draws_what_a_task_needs(tmp_path):
   config = small(toy_segmentation)
   plan = preparation.prepare(config)
