@@ -5,6 +5,7 @@ workdir/data/                rendered images, if any
 workdir/checkpoints/STEP/    states; the same command continues from them
 workdir/metrics.jsonl, tensorboard/
 workdir/eval.json, inversions.png, inverter.safetensors
+workdir/best.safetensors     the best of all evaluations so far, see best.json
 """
 
 import contextlib
@@ -18,16 +19,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from encoder4editing_jax import weights
-from encoder4editing_jax.architectures import with_dtype
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.data import pipeline, sources
 from encoder4editing_jax.data.tasks import task_of
-from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training import state as states
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
+from encoder4editing_jax.training.export import EXPORTED, Best, export
 from encoder4editing_jax.training.guard import stop_if_lost
 from encoder4editing_jax.training.judge import (
   EVALUATED,
@@ -44,8 +42,6 @@ from encoder4editing_jax.training.preparation import (
 )
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 from encoder4editing_jax.training.step import make_train_step, stage_at
-
-EXPORTED = "inverter.safetensors"
 
 # A resumed run may not change these: its arrays or its data would not fit.
 FIXED = (
@@ -155,6 +151,7 @@ def _train(
   penalty: dict[str, Any] = {}
   batches = _train_batches(config, plan.training, first)
   last_saved = checkpoints.latest_step()
+  best = Best(config, networks, judge.workdir)
   with contextlib.closing(logger):
     for step in range(first + 1, settings.steps + 1):
       state, metrics = train_step(state, frozen, next(batches))
@@ -174,32 +171,17 @@ def _train(
         pending = None
         with logger.paused():
           results, _ = judge(state)
+          best.offer(state, results)
         logger.write(step, results, "eval")
         logger.say(f"step {step} {summary(results)}")
     if pending:
       stop_if_lost(config, plan.training, *pending, saved=last_saved)
       logger.step(*pending)
     results = judge.final(state)
+    results |= best.offer(state, results)
     if first < settings.steps:
       logger.write(settings.steps, results, "eval")
   return state, results
-
-
-def export(
-  config: Config, networks: Networks, state: TrainState, path: Path
-) -> None:
-  """Writes the inverter; `e4e.load` opens it."""
-  graph = nnx.graphdef(
-    states.build_encoder(config, networks.generator, bn_axis=None)
-  )
-  arrays = jax.device_get(state.best_encoder())
-  encoder = nnx.merge(graph, *jax.tree.map(jnp.asarray, arrays))
-  generator = networks.generator
-  if state.generator:
-    generator = nnx.clone(generator)
-    nnx.update(generator, jax.device_get(state.generator))
-  inverter = Inverter(encoder, generator, restyle=config.model.refinements > 0)
-  weights.save(with_dtype(inverter, "float32"), path)
 
 
 def _start(
