@@ -35,12 +35,14 @@ from encoder4editing_jax.training.judge import (
   write_results,
 )
 from encoder4editing_jax.training.logging import Logger
+from encoder4editing_jax.training.opening import Opener
 from encoder4editing_jax.training.parallel import pmap_step, replicate
 from encoder4editing_jax.training.preparation import (
   Plan,
   prepare,
   render_missing,
 )
+from encoder4editing_jax.training.start import begin, describe
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 from encoder4editing_jax.training.step import make_train_step, stage_at
 
@@ -53,18 +55,25 @@ FIXED = (
   "data.",
   "optim.ema",
   "optim.name",
+  "weights.backbone",
+  "weights.start_from",
   "run.seed",
   "run.batch_size",
 )
 FREE = ("data.workers", "discriminator.lr", "discriminator.r1")
 
 
-def run(config: Config, workdir: str | Path) -> dict[str, Any]:
+def run(
+  config: Config, workdir: str | Path, open_file: Opener = weights.load
+) -> dict[str, Any]:
   """Trains, or continues to train, an encoder.
 
   Args:
     config: see `config`.
     workdir: folder of the run; made if need be, once everything is checked.
+    open_file: opens the files of networks that the config names: this
+      library's own, or with `converters.start.load_start`, which the command
+      line passes, official ones too.
 
   Returns:
     The numbers of the last evaluation, as in eval.json.
@@ -76,9 +85,9 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
   """
   began = time.perf_counter()
   workdir = Path(workdir)
-  plan = prepare(config)
+  plan = prepare(config, open_file)
   _check_workdir(workdir)
-  networks = states.build_networks(config, plan.generator, plan.features)
+  networks, state = begin(config, plan)
   try:
     checkpoints = Checkpoints(workdir, config.run.keep)
   except OSError as error:
@@ -87,7 +96,11 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
       "folder."
     ) from error
   try:
-    state = _start(config, networks, checkpoints)
+    state = _start(config, state, checkpoints)
+    if checkpoints.latest_step() is None:
+      for line in describe(config, networks, plan):
+        print(line, flush=True)
+    plan = plan.begun()
     if done := _finished(config, state, workdir):
       return done
     plan = render_missing(plan, config, workdir)
@@ -196,14 +209,13 @@ def export(
   if state.generator:
     generator = nnx.clone(generator)
     nnx.update(generator, jax.device_get(state.generator))
-  weights.save(Inverter(encoder, generator), path)
+  weights.save(Inverter(encoder, generator, networks.w_avg), path)
 
 
 def _start(
-  config: Config, networks: Networks, checkpoints: Checkpoints
+  config: Config, state: TrainState, checkpoints: Checkpoints
 ) -> TrainState:
-  """A fresh state, or that of the newest checkpoint."""
-  state = states.create_state(config, networks)
+  """The first state, or that of the newest checkpoint."""
   step = checkpoints.latest_step()
   if step is None:
     return state

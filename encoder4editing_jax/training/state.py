@@ -40,6 +40,8 @@ class Networks(NamedTuple):
   discriminator: nnx.Module
   features: dict[str, nnx.Module] = {}  # noqa: RUF012 (nobody writes to it)
   """What losses look through, see `objective.FEATURES`."""
+  w_avg: Array | None = None
+  """Mean codes `[n d]` that offsets are added to; the generator's if None."""
 
 
 @jax.tree_util.register_dataclass
@@ -161,9 +163,10 @@ def create_state(config: Config, networks: Networks) -> TrainState:
 
 
 def create_frozen(networks: Networks) -> Frozen:
-  """The frozen networks; codes are offsets from the generator's mean w."""
-  generator = networks.generator
-  w_avg = jnp.tile(generator.w_avg[...][None], (generator.n_styles, 1))
+  """The frozen networks, and the mean codes that offsets are added to."""
+  generator, w_avg = networks.generator, networks.w_avg
+  if w_avg is None:
+    w_avg = jnp.tile(generator.w_avg[...][None], (generator.n_styles, 1))
   features = {
     name: nnx.to_pure_dict(nnx.state(net))
     for name, net in networks.features.items()
