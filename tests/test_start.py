@@ -437,7 +437,9 @@ def test_files_that_do_not_serve_are_one_line(left, tmp_path):
     ("backbone", opening.load_backbone),
   ):
     config = change(CONFIG, weights={field: f"{tmp_path}/g.safetensors"})
-    with pytest.raises(ConfigError, match=r"holds (no .* but )?a Generator.*; "):
+    with pytest.raises(
+      ConfigError, match=r"holds (no .* but )?a Generator.*; "
+    ):
       load(config, load_start)
   checkpoint = converters.read(left / "run.pt")
   checkpoint["optimizer"]["param_groups"][0]["weight_decay"] = "heavy"

@@ -12,7 +12,7 @@ from encoder4editing_jax.training.state import Networks
 _NUMBERS = {
   "num_layers": "model.num_layers",
   "channels": "model.channels",
-  "input_channels": "data.task",
+  "input_channels": "data.task or model.refinements",
   "n_styles": "model.generator",
   "style_dim": "model.generator",
 }

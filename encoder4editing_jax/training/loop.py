@@ -106,7 +106,8 @@ def run(
     plan = render_missing(plan, config, workdir)
     save_config(config, workdir)
     _announce(config, networks, plan, state)
-    frozen = replicate(states.create_frozen(networks))
+    start = config.data.size if config.model.refinements else None
+    frozen = replicate(states.create_frozen(networks, start))
     judge = Judge(config, networks, plan, frozen, workdir)
     state, results = _train(
       config, networks, plan, state, frozen, judge, checkpoints
@@ -209,7 +210,9 @@ def export(
   if state.generator:
     generator = nnx.clone(generator)
     nnx.update(generator, jax.device_get(state.generator))
-  weights.save(Inverter(encoder, generator, networks.w_avg), path)
+  restyle = config.model.refinements > 0
+  inverter = Inverter(encoder, generator, networks.w_avg, restyle=restyle)
+  weights.save(inverter, path)
 
 
 def _start(

@@ -21,6 +21,7 @@ CONSTANTS = {"adam": _ADAM, "ranger": _RANGER}
 # Names of the originals' options, and of our fields.
 OPTIONS = {
   "batch_size": "run.batch_size",
+  "n_iters_per_batch": "model.refinements",
   "lpips_lambda": "loss.lpips",
   "lpips_type": "loss.lpips_net",
   "l2_lambda": "loss.l2",
