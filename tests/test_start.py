@@ -441,11 +441,14 @@ def test_files_that_do_not_serve_are_one_line(left, tmp_path):
       ConfigError, match=r"holds (no .* but )?a Generator.*; "
     ):
       load(config, load_start)
-  checkpoint = converters.read(left / "run.pt")
-  checkpoint["optimizer"]["param_groups"][0]["weight_decay"] = "heavy"
+  checkpoint = dict(converters.read(left / "run.pt"))
+  group = ADAM | {"amsgrad": True, "params": []}
+  checkpoint["optimizer"] = {"state": {}, "param_groups": [group]}
   converters.write(checkpoint, tmp_path / "bad.pt")
   config = change(CONFIG, weights={"start_from": f"{tmp_path}/bad.pt"})
-  with pytest.raises(ConfigError, match=r"no numbers.*`e4e convert` makes"):
+  with pytest.raises(
+    ConfigError, match=r"has 'amsgrad' set.*`e4e convert` makes"
+  ):
     opening.load_start(config, load_start)
 
 
@@ -504,7 +507,7 @@ def test_sketches_and_maps_keep_the_input_layer_that_was_drawn():
 
 
 def test_inputs_of_restyle_add_channels_of_normal_numbers():
-  given = ResNet(10, channels=(64, 4, 4, 4), rngs=nnx.Rngs(4))
+  given = ResNet(10, input_channels=3, channels=(64, 4, 4, 4), rngs=nnx.Rngs(4))
   encoder = ResNetBackboneEncoder(
     2,
     input_size=SIDE,
