@@ -30,6 +30,7 @@ from encoder4editing_jax.config import (
 from encoder4editing_jax.converters import (
   discriminators,
   inverter as frameworks,
+  irse,
   optimizers,
   transfer,
 )
@@ -521,6 +522,17 @@ def test_inputs_of_restyle_add_channels_of_normal_numbers():
   np.testing.assert_array_equal(kernel[:, :, :3], given.input_conv.kernel[...])
   assert abs(kernel[:, :, 3:].std() - 1) < 0.05
   assert_equal(nnx.state(encoder.body.blocks), nnx.state(given.blocks))
+
+
+def test_torchvisions_resnet_is_a_body(tmp_path):
+  net = ResNet(34, input_channels=3, channels=(4, 4, 4, 4), rngs=nnx.Rngs(4))
+  state = transfer.extract(net, irse.resnet_table(net))
+  state |= {"fc.weight": np.zeros((2, 4)), "fc.bias": np.zeros(2)}
+  converters.write(state, tmp_path / "resnet34.pth")
+  file = str(tmp_path / "resnet34.pth")
+  config = change(CONFIG, weights={"backbone": file})
+  found = opening.load_backbone(config, load_start)
+  assert_equal(nnx.state(found), nnx.state(net))
 
 
 @pytest.mark.parametrize(

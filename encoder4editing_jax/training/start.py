@@ -76,7 +76,7 @@ def resume(config: Config, state: TrainState, start: Start) -> TrainState:
   if isinstance(start, Inverter):
     return state
   step = jnp.array(start.step, jnp.int32)
-  optimizer = _filled(
+  optimizer = filled(
     state.optimizer,
     start.optimizer,
     state.trained(),
@@ -88,7 +88,7 @@ def resume(config: Config, state: TrainState, start: Start) -> TrainState:
     return state
   return dataclasses.replace(
     state,
-    discriminator_optimizer=_filled(
+    discriminator_optimizer=filled(
       state.discriminator_optimizer,
       start.discriminator_optimizer,
       state.discriminator,
@@ -136,7 +136,7 @@ def _same_synthesis(one: nnx.Module, other: nnx.Module) -> bool:
   )
 
 
-def _filled(
+def filled(
   fresh: Any,
   saved: OptimizerState,
   trained: Arrays,
@@ -156,7 +156,7 @@ def _filled(
   def by_leaf(leaves: Mapping[str, Any] | Leaves) -> Any:
     # Copies: every part of a state is donated.
     return jax.tree_util.tree_map_with_path(
-      lambda path, _: jnp.array(leaves[prefix + weights_path(path)]), trained
+      lambda path, _: jnp.array(leaves[prefix + _leaf_name(path)]), trained
     )
 
   def fill(part: Any) -> Any:
@@ -173,6 +173,6 @@ def _filled(
   return jax.tree.map(fill, fresh, is_leaf=lambda x: isinstance(x, known))
 
 
-def weights_path(path: Any) -> str:
+def _leaf_name(path: Any) -> str:
   """The name that `weights.leaves` gives to a leaf at a path of a tree."""
   return jax.tree_util.keystr(path, simple=True, separator=".")
