@@ -107,8 +107,13 @@ def compiled(config, networks):
   return jax.jit(lambda s, f, b: mapped(s, f, parallel.split(b, 1)))
 
 
+def encoder_refines(networks):
+  return networks.encoder.input_channels == 6
+
+
 def go_on(step, networks, state, last):
-  frozen = states.create_frozen(networks)
+  size = (SIDE, SIDE) if encoder_refines(networks) else None
+  frozen = states.create_frozen(networks, size)
   state, frozen = jax.device_get((state, frozen))  # no weak types: no compiling
   while int(state.step) < last:
     state, _ = step(state, frozen, batch(int(state.step)))
@@ -157,7 +162,8 @@ def official(config, networks, state, **opts):
   nnx.update(generator, state.generator)
   critic = nnx.clone(networks.discriminator)
   nnx.update(critic, state.discriminator)
-  inverter = Inverter(encoder, generator)
+  restyle = config.model.refinements > 0
+  inverter = Inverter(encoder, generator, restyle=restyle)
   found = converters.from_inverter(inverter, {"optim_name": config.optim.name})
   found["opts"] |= opts
   names = optimizers.parameter_names(found["state_dict"], "e4e")
@@ -216,6 +222,9 @@ CASES = {
     "model": {"train_decoder": True},
   },
   "no discriminator": {"loss": {"adversarial": 0.0}},
+  "restyle": {
+    "model": {"encoder": "ProgressiveBackboneEncoder", "refinements": 2}
+  },
 }
 
 
@@ -296,7 +305,7 @@ def mid_run(config, step=LEFT):
   return networks, dataclasses.replace(state, optimizer=optimizer)
 
 
-@pytest.mark.parametrize("case", ["ranger", "adam and decoder"])
+@pytest.mark.parametrize("case", ["ranger", "adam and decoder", "restyle"])
 def test_a_run_between_two_steps_comes_back_to_the_bit(case, tmp_path):
   config = change(CONFIG, **CASES[case])
   networks, state = mid_run(config)

@@ -9,7 +9,6 @@ workdir/eval.json, inversions.png, inverter.safetensors
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +38,7 @@ from encoder4editing_jax.training.opening import Opener
 from encoder4editing_jax.training.parallel import pmap_step, replicate
 from encoder4editing_jax.training.preparation import (
   Plan,
+  check_workdir,
   prepare,
   render_missing,
 )
@@ -86,7 +86,7 @@ def run(
   began = time.perf_counter()
   workdir = Path(workdir)
   plan = prepare(config, open_file)
-  _check_workdir(workdir)
+  check_workdir(workdir)
   networks, state = begin(config, plan)
   try:
     checkpoints = Checkpoints(workdir, config.run.keep)
@@ -245,18 +245,6 @@ def _start(
   changed = f" with a changed config: {listed}" if changes else ""
   print(f"continuing from the checkpoint of step {step}{changed}", flush=True)
   return checkpoints.restore(state)
-
-
-def _check_workdir(workdir: Path) -> None:
-  """Raises ConfigError unless the folder is there or can be made."""
-  if workdir.exists() and not workdir.is_dir():
-    raise ConfigError(f"--workdir {workdir} is a file; name a folder.")
-  above = next(path for path in (workdir, *workdir.parents) if path.exists())
-  if not os.access(above, os.W_OK | os.X_OK):
-    raise ConfigError(
-      f"--workdir {workdir}: nothing may be written to {above}; name a folder "
-      "that you may write to."
-    )
 
 
 def _train_batches(

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -135,6 +136,18 @@ def check_sizes(config: Config, generator: Generator) -> None:
     raise ConfigError(
       f"progressive.steps has {len(steps)} steps, but the generator {name} "
       f"takes {generator.n_styles} styles; give one step for each."
+    )
+
+
+def check_workdir(workdir: Path) -> None:
+  """Raises ConfigError unless the folder is there or can be made."""
+  if workdir.exists() and not workdir.is_dir():
+    raise ConfigError(f"--workdir {workdir} is a file; name a folder.")
+  above = next(path for path in (workdir, *workdir.parents) if path.exists())
+  if not os.access(above, os.W_OK | os.X_OK):
+    raise ConfigError(
+      f"--workdir {workdir}: nothing may be written to {above}; name a folder "
+      "that you may write to."
     )
 
 
