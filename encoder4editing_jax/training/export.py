@@ -34,7 +34,8 @@ def export(
   if state.generator:
     generator = nnx.clone(generator)
     nnx.update(generator, jax.device_get(state.generator))
-  inverter = Inverter(encoder, generator, restyle=config.model.refinements > 0)
+  restyle = config.model.refinements > 0
+  inverter = Inverter(encoder, generator, networks.w_avg, restyle=restyle)
   weights.save(with_dtype(inverter, "float32"), path)
 
 

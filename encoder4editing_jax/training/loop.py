@@ -10,7 +10,6 @@ workdir/best.safetensors     the best of all evaluations so far, see best.json
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,12 +33,15 @@ from encoder4editing_jax.training.judge import (
   write_results,
 )
 from encoder4editing_jax.training.logging import Logger
+from encoder4editing_jax.training.opening import Opener
 from encoder4editing_jax.training.parallel import pmap_step, replicate
 from encoder4editing_jax.training.preparation import (
   Plan,
+  check_workdir,
   prepare,
   render_missing,
 )
+from encoder4editing_jax.training.start import begin, describe
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 from encoder4editing_jax.training.step import make_train_step, stage_at
 
@@ -50,18 +52,25 @@ FIXED = (
   "data.",
   "optim.ema",
   "optim.name",
+  "weights.backbone",
+  "weights.start_from",
   "run.seed",
   "run.batch_size",
 )
 FREE = ("data.workers", "discriminator.lr", "discriminator.r1")
 
 
-def run(config: Config, workdir: str | Path) -> dict[str, Any]:
+def run(
+  config: Config, workdir: str | Path, open_file: Opener = weights.load
+) -> dict[str, Any]:
   """Trains, or continues to train, an encoder.
 
   Args:
     config: see `config`.
     workdir: folder of the run; made if need be, once everything is checked.
+    open_file: opens the files of networks that the config names: this
+      library's own, or with `converters.start.load_start`, which the command
+      line passes, official ones too.
 
   Returns:
     The numbers of the last evaluation, as in eval.json.
@@ -73,9 +82,9 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
   """
   began = time.perf_counter()
   workdir = Path(workdir)
-  plan = prepare(config)
-  _check_workdir(workdir)
-  networks = states.build_networks(config, plan.generator, plan.features)
+  plan = prepare(config, open_file)
+  check_workdir(workdir)
+  networks, state = begin(config, plan)
   try:
     checkpoints = Checkpoints(workdir, config.run.keep)
   except OSError as error:
@@ -84,7 +93,11 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
       "folder."
     ) from error
   try:
-    state = _start(config, networks, checkpoints)
+    state = _start(config, state, checkpoints)
+    if checkpoints.latest_step() is None:
+      for line in describe(config, networks, plan):
+        print(line, flush=True)
+    plan = plan.begun()
     if done := _finished(config, state, workdir):
       return done
     plan = render_missing(plan, config, workdir)
@@ -185,10 +198,9 @@ def _train(
 
 
 def _start(
-  config: Config, networks: Networks, checkpoints: Checkpoints
+  config: Config, state: TrainState, checkpoints: Checkpoints
 ) -> TrainState:
-  """A fresh state, or that of the newest checkpoint."""
-  state = states.create_state(config, networks)
+  """The first state, or that of the newest checkpoint."""
   step = checkpoints.latest_step()
   if step is None:
     return state
@@ -215,18 +227,6 @@ def _start(
   changed = f" with a changed config: {listed}" if changes else ""
   print(f"continuing from the checkpoint of step {step}{changed}", flush=True)
   return checkpoints.restore(state)
-
-
-def _check_workdir(workdir: Path) -> None:
-  """Raises ConfigError unless the folder is there or can be made."""
-  if workdir.exists() and not workdir.is_dir():
-    raise ConfigError(f"--workdir {workdir} is a file; name a folder.")
-  above = next(path for path in (workdir, *workdir.parents) if path.exists())
-  if not os.access(above, os.W_OK | os.X_OK):
-    raise ConfigError(
-      f"--workdir {workdir}: nothing may be written to {above}; name a folder "
-      "that you may write to."
-    )
 
 
 def _train_batches(
