@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from encoder4editing_jax import weights
-from encoder4editing_jax.converters.identify import convert
+from encoder4editing_jax.converters.converting import convert
 from encoder4editing_jax.converters.limits import CheckpointError
 from encoder4editing_jax.converters.reader import read
 

@@ -15,7 +15,8 @@ from flax import nnx
 
 from encoder4editing_jax import weights
 from encoder4editing_jax.converters import official, transfer
-from encoder4editing_jax.converters.table import Array, Source, Table
+from encoder4editing_jax.converters.sources import Source
+from encoder4editing_jax.converters.table import Array, Table
 
 _BUFFERS = re.compile(
   r"(.*\.)?(running_mean|running_var|num_batches_tracked|kernel|noise_\d+)"

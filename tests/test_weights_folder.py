@@ -65,7 +65,6 @@ def test_the_table_and_the_folder_have_the_same_networks(monkeypatch):
   known = {kind.name for kind in kinds.KINDS}
   for row in collecting.NETWORKS:
     assert row.kinds and set(row.kinds) <= known
-    assert row.convert is None or len(row.kinds) > 1
 
 
 def test_files_find_their_place(files, out, capsys):
@@ -126,15 +125,6 @@ def test_mistakes_are_told_in_one_line_before_anything_is_written(
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not out.exists()
-
-
-def test_what_cannot_be_converted_yet_is_told(files, out, monkeypatch, capsys):
-  rows = [dataclasses.replace(r, convert=None) for r in collecting.NETWORKS]
-  monkeypatch.setattr(collecting, "NETWORKS", tuple(rows))
-  assert run(out, files / "alex.pth", files / "alexnet.pth") == 2
-  said = capsys.readouterr().err
-  assert "this version cannot convert lpips_alex yet" in said
-  assert not out.exists()
 
 
 def test_a_network_of_one_file_is_converted_as_its_kind(

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from encoder4editing_jax import __version__
 from encoder4editing_jax.cli.about import doctor, info
-from encoder4editing_jax.cli.convert import convert, weights
+from encoder4editing_jax.cli.convert import convert_command, weights_command
 from encoder4editing_jax.cli.parsing import nearest
-from encoder4editing_jax.cli.train import train as train
+from encoder4editing_jax.cli.train import train_command as train_command
 from encoder4editing_jax.config import ConfigError
 
 USAGE = """\
@@ -44,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"encoder4editing_jax {__version__}")
     return 0
   verbs = {
-    "train": train,
-    "convert": convert,
-    "weights": weights,
+    "train": train_command,
+    "convert": convert_command,
+    "weights": weights_command,
     "info": info,
     "doctor": doctor,
   }
   if verb == "train":  # mends its own; whatever else happens is a traceback
-    return train(words[1:], prog="e4e train")
+    return train_command(words[1:], prog="e4e train")
   try:
     if verb not in verbs:
       what = f"unknown command {verb}" if verb else "a command is missing"
