@@ -12,7 +12,12 @@ that half precision needs (`conv_clamp`) is, since it can change pictures.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from encoder4editing_jax.converters import notes, options, table as tables
+from encoder4editing_jax.converters import (
+  notes,
+  options,
+  sources,
+  table as tables,
+)
 from encoder4editing_jax.converters.options import Rule
 from encoder4editing_jax.converters.sources import Source
 from encoder4editing_jax.converters.stylegan2 import FILTER, channel_rule
@@ -83,8 +88,10 @@ def _is_module(value: Any) -> bool:
 
 
 def _is_network(value: Any) -> bool:
-  flat = isinstance(value, Mapping) and any(mark in value for mark in _MARKS)
-  return flat or _is_module(value)
+  if not isinstance(value, Mapping):
+    return False
+  names = sources.single(value)
+  return _is_module(value) or any(mark in names for mark in _MARKS)
 
 
 def holds(checkpoint: Any) -> bool:
@@ -134,7 +141,7 @@ def find(checkpoint: Mapping[str, Any], names: tuple[str, ...]) -> Network:
     "how it groups images (mbstd_group_size); took StyleGAN2's usual options. "
     "Pass the pickle itself to keep them."
   )
-  return Network(dict(network), {})
+  return Network(dict(sources.single(network)), {})
 
 
 # Generators.

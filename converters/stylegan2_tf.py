@@ -12,7 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from encoder4editing_jax.converters import notes, options, table as tables
+from encoder4editing_jax.converters import (
+  notes,
+  options,
+  sources,
+  table as tables,
+)
 from encoder4editing_jax.converters.options import Rule
 from encoder4editing_jax.converters.sources import Source
 from encoder4editing_jax.converters.stylegan2 import MAP, channel_rule
@@ -62,7 +67,10 @@ OTHER_NETWORKS = {
 
 def _is_flat(value: Any) -> bool:
   """Whether these are the variables of one network, by name."""
-  return isinstance(value, Mapping) and any(name in value for name in _MARKS)
+  if not isinstance(value, Mapping):
+    return False
+  names = sources.single(value)
+  return any(mark in names for mark in _MARKS)
 
 
 def _is_network(value: Any) -> bool:
@@ -106,8 +114,9 @@ def find(
       "variables do not say how their network was built; took StyleGAN2's "
       "usual options. Pass the pickle itself to keep them."
     )
-    options.check_names(checkpoint, OTHER_NETWORKS)
-    return dict(checkpoint), {"build_func_name": "D_stylegan2"}
+    variables = dict(sources.single(checkpoint))
+    options.check_names(variables, OTHER_NETWORKS)
+    return variables, {"build_func_name": "D_stylegan2"}
   whole = isinstance(checkpoint, (tuple, list))
   state = (checkpoint[index] if whole else checkpoint)["state"]
   version = state.get("version", 0)

@@ -148,6 +148,33 @@ def test_another_file_of_that_name_is_kept(files, out, capsys):
   assert weights.is_native(path)
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_folder_gets_all_networks_or_none(
+  files, out, force, monkeypatch, capsys
+):
+  both = (files / IR_SE50, files / IR_101)
+  second = weights_folder.path_of(out, "curricularface_ir101")
+  save, saved = weights.save, []
+
+  def failing(module, path, provenance):
+    saved.append(path)
+    if len(saved) == 2:
+      path.write_bytes(b"half")
+      raise OSError("disk full")
+    save(module, path, provenance=provenance)
+
+  out.mkdir()
+  second.write_bytes(b"precious")
+  monkeypatch.setattr(weights, "save", failing)
+  assert run(out, *both, *force) == 2
+  assert "disk full" in capsys.readouterr().err
+  assert [p.name for p in out.iterdir()] == [second.name]
+  monkeypatch.setattr(weights, "save", save)
+  assert (run(out, *both, *force) == 0) == bool(force)
+  assert len(list(out.iterdir())) == (2 if force else 1)
+  assert weights.is_native(second) == bool(force)
+
+
 def test_a_missing_network_says_how_to_get_it(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"LPIPS with VGG-16.*--dir"):
     weights_folder.load(tmp_path, "lpips_vgg")
