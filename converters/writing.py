@@ -30,8 +30,14 @@ def put(writers: Mapping[Path, Writer], force: bool) -> list[str]:
   with contextlib.ExitStack() as stack:
     fresh = {}
     for target, writer in writers.items():
-      fresh[target] = stack.enter_context(files.replacing(target))
-      writer(fresh[target])
+      try:
+        fresh[target] = stack.enter_context(files.replacing(target))
+        writer(fresh[target])
+      except OSError as error:
+        raise OSError(
+          f"{target} cannot be written: {error.strerror or error}. Nothing was "
+          "changed; make room, or name a file where you may write."
+        ) from error
     return [_settle(path, target, force) for target, path in fresh.items()]
 
 

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: the verb and its flags; those of the process if None.
 
   Returns:
-    The exit status: 0; 2 for what the user can mend.
+    The exit status: 0; 2 for what the user can mend; 130 if interrupted.
   """
   words = list(sys.argv[1:] if argv is None else argv)
   verb = words[0] if words else ""
@@ -60,3 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
   except (OSError, ValueError) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    print("error: interrupted; no file is half written", file=sys.stderr)
+    return 130
