@@ -140,6 +140,13 @@ KINDS = (
     "to_arcface",
   ),
   Kind(
+    "insightface-iresnet",
+    "a face recognition network of InsightFace's own code",
+    at(*_STATE, has="layer1.0.prelu.weight features.weight fc.weight"),
+    advice="its layers are other ones than those of IR and IR-SE, which alone "
+    "this library has; use model_ir_se50.pth",
+  ),
+  Kind(
     "moco",
     "MoCo's ResNet-50, trained without labels",
     at(*_STATE, has="encoder_q.conv1.weight"),

@@ -47,6 +47,7 @@ EXPECTED = [
   ("arcface-ir-se50", golden, "ir_se50"),
   ("curricularface-ir101", golden, "ir100"),
   ("arcface", golden, "ir_se152"),
+  ("insightface-iresnet", known.iresnet),
   ("moco", known.moco),
   ("moco", known.moco, ""),
   ("lpips-alex-linear", known.lpips, "alex"),
