@@ -46,11 +46,8 @@ from encoder4editing_jax.training.adam import Moments
 from encoder4editing_jax.training.keys import keys_of
 from encoder4editing_jax.training.optim import make_optimizer
 from encoder4editing_jax.training.parallel import pmap_step, replicate
-from encoder4editing_jax.training.step import (
-  make_encode,
-  make_train_step,
-  stage_at,
-)
+from encoder4editing_jax.training.passes import make_encode
+from encoder4editing_jax.training.step import make_train_step, stage_at
 
 STYLES, BATCH = 10, 2
 LOOSE = 1e-3

@@ -18,6 +18,7 @@ from pathlib import Path
 import jax
 import parity
 import parity_coach  # noqa: F401
+import parity_editability  # noqa: F401
 import parity_features  # noqa: F401
 import parity_frameworks  # noqa: F401
 import parity_networks  # noqa: F401

@@ -3,6 +3,7 @@
 import numpy as np
 import parity
 import parity_coach  # noqa: F401  (each registers its cases)
+import parity_editability  # noqa: F401
 import parity_features  # noqa: F401
 import parity_frameworks  # noqa: F401
 import parity_networks  # noqa: F401
