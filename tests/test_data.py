@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoder4editing_jax.data import images, pipeline, sources
+from encoder4editing_jax.data import checking, images, pipeline, sources
 
 
 def encoded(image, kind="PNG", **options):
@@ -150,7 +150,7 @@ def test_missing_and_empty_folders_say_what_to_do(tmp_path):
 def test_unreadable_files_are_found_by_name(folder):
   (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
   source = sources.FolderSource(folder)
-  found = sources.find_unreadable(source)
+  found = checking.find_unreadable(source)
   assert [f.name for f in found] == [str(folder / "broken.jpg")]
   assert source.name(found[0].position) == found[0].name
 

@@ -13,7 +13,7 @@ from flax import nnx
 from encoder4editing_jax import weights, weights_folder
 from encoder4editing_jax.config import FACEWORLD, Config, ConfigError
 from encoder4editing_jax.config_rules import NEEDS_SOURCE
-from encoder4editing_jax.data import pairs, sources
+from encoder4editing_jax.data import checking, pairs, sources
 from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.models.arcface import ArcFace
 from encoder4editing_jax.models.lpips import LPIPS
@@ -206,7 +206,7 @@ def _open(folder: str, partners: str, config: Config) -> sources.Source:
   data, task = config.data, task_of(config.data)
   besides = f" and their sources in {partners}" if partners else ""
   print(f"checking {len(source)} images in {folder}{besides}", flush=True)
-  broken = sources.find_unreadable(
+  broken = checking.find_unreadable(
     source,
     workers=data.workers,
     max_megapixels=data.max_megapixels,
