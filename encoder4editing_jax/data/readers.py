@@ -47,7 +47,7 @@ class Watch:
         raise DataError(
           f"{source.name(index)} has not been read after {self.limit:g} "
           "seconds; see whether it is a file on a disk that answers, and run "
-          "the same command again (data.read_timeout is the limit)."
+          "the same command again (read_timeout sets the limit)."
         )
 
 
@@ -91,7 +91,7 @@ class _Shared:
     """Makes one thing after the other; the body of a thread."""
     while (index := self._claim()) is not None:
       try:
-        made = (self._make(index), None)
+        made: tuple[Any, BaseException | None] = (self._make(index), None)
       except BaseException as error:  # raised again where it is waited for
         made = (None, error)
       with self._changed:
