@@ -95,8 +95,18 @@ class Model:
     "GradualStyleEncoder",
     "SingleStyleEncoder",
     "WPlusEncoder",
+    "BackboneEncoder",
+    "ProgressiveBackboneEncoder",
+    "ResNetBackboneEncoder",
+    "ResNetProgressiveBackboneEncoder",
+    "ResNetGradualStyleEncoder",
   ] = "Encoder4Editing"
-  """Class of the encoder. Only Encoder4Editing has stages."""
+  """Class of the encoder. Those of e4e (Encoder4Editing and Progressive...)
+  have stages; the last five are ReStyle's, see model.refinements."""
+
+  refinements: int = 0
+  """ReStyle's steps in which the encoder betters its own reconstruction
+  (published: 5); 0 is one pass, in which it sees the image alone."""
 
   generator: str = FACEWORLD
   """Generator file (.safetensors), or "faceworld" for the small generator of
@@ -106,9 +116,9 @@ class Model:
   """Styles that the encoder predicts; None takes as many as the generator
   has, a number is checked against it."""
 
-  num_layers: int = 50
-  """Depth of the backbone: 50, 100 or 152 as published; 10, 18 or 34 for
-  small runs."""
+  num_layers: int | None = None
+  """Depth of the body: 50, 100 or 152 as published (of ResNet... encoders 34);
+  10, 18 or 34 for small runs. None is 50 (34)."""
 
   channels: tuple[int, ...] = (64, 128, 256, 512)
   """Channels of the four stages of the backbone."""
@@ -198,6 +208,11 @@ class Run:
 
   batch_size: int = 8
   """Images per step, over all devices together."""
+
+  microbatches: int = 1
+  """Parts in which each device takes its share of a batch, one after the
+  other, to save memory. Batch statistics are those of a part: smaller ones
+  are noisier, and the result is not quite that of one part."""
 
   seed: int = 0
   """Seed of weights, data order, noise and sampled styles."""

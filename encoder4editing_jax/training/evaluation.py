@@ -17,6 +17,7 @@ from encoder4editing_jax import editing
 from encoder4editing_jax.config import FACEWORLD, Config
 from encoder4editing_jax.data.tasks import task_of, to_float, to_source
 from encoder4editing_jax.models.inverter import crop_and_pool
+from encoder4editing_jax.training.passes import Reached, begin, look
 from encoder4editing_jax.training.pictures import show_source
 from encoder4editing_jax.training.state import (
   Frozen,
@@ -149,8 +150,12 @@ def _make_invert(config: Config, networks: Networks) -> Callable:
   ) -> tuple[Array, Array]:
     encoder = nnx.merge(graph, *state.best_encoder())
     staged = {} if stage is None else {"stage": stage}
-    w_plus = encoder(images, **staged) + frozen.w_avg[None]
-    return w_plus, decode(frozen, w_plus)
+    reached = begin(frozen, len(images))
+    for _ in range(max(config.model.refinements, 1)):
+      w_plus = encoder(look(images, reached), **staged) + reached.w_plus
+      output = decode(frozen, w_plus)
+      reached = Reached(w_plus, output)
+    return w_plus, output
 
   return invert
 

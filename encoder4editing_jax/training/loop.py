@@ -93,7 +93,8 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
     plan = render_missing(plan, config, workdir)
     save_config(config, workdir)
     _announce(config, networks, plan, state)
-    frozen = replicate(states.create_frozen(networks))
+    start = config.data.size if config.model.refinements else None
+    frozen = replicate(states.create_frozen(networks, start))
     judge = Judge(config, networks, plan, frozen, workdir)
     state, results = _train(
       config, networks, plan, state, frozen, judge, checkpoints
@@ -196,7 +197,8 @@ def export(
   if state.generator:
     generator = nnx.clone(generator)
     nnx.update(generator, jax.device_get(state.generator))
-  weights.save(Inverter(encoder, generator), path)
+  restyle = config.model.refinements > 0
+  weights.save(Inverter(encoder, generator, restyle=restyle), path)
 
 
 def _start(

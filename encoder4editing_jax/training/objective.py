@@ -15,7 +15,6 @@ from encoder4editing_jax.config import Config
 from encoder4editing_jax.config_rules import NEEDS_SOURCE
 from encoder4editing_jax.models.arcface import face_crop
 from encoder4editing_jax.models.inverter import crop_and_pool
-from encoder4editing_jax.training.keys import Keys
 from encoder4editing_jax.training.state import (
   Arrays,
   Frozen,
@@ -39,9 +38,10 @@ def make_encoder_loss(config: Config, networks: Networks) -> Callable:
 
   Returns:
     `encoder_loss(w_plus, generator, images, source, discriminator, frozen,
-    stage, keys) -> (total, metrics)`, where `generator` is what is trained of
-    it (nothing, as a rule), and `source` what the encoder was shown: of the
-    shape of the images, or it is not compared with them.
+    stage, noise) -> (total, (metrics, pictures))`, where `generator` is what is
+    trained of it (nothing, as a rule), `source` what the encoder was shown (of
+    the shape of the images, or it is not compared with them), and `noise` the
+    keys of the generator's noise.
   """
   discriminator_graph = nnx.graphdef(networks.discriminator)
   decode = make_decode(networks)
@@ -56,8 +56,8 @@ def make_encoder_loss(config: Config, networks: Networks) -> Callable:
     discriminator: Arrays,
     frozen: Frozen,
     stage: Array | None,
-    keys: Keys,
-  ) -> tuple[Array, Metrics]:
+    noise: Array,
+  ) -> tuple[Array, tuple[Metrics, Array]]:
     active = losses.active_styles(w_plus.shape[1], stage)
     terms = {}
     if weights.adversarial:
@@ -68,10 +68,10 @@ def make_encoder_loss(config: Config, networks: Networks) -> Callable:
     if weights.w_norm:
       terms["w_norm"] = losses.w_norm(w_plus, frozen.w_avg)
     trained = with_generator(frozen, generator)
-    output = decode(trained, w_plus, images.shape[1:3], keys.noise)
+    output = decode(trained, w_plus, images.shape[1:3], noise)
     compared, seen = compare(frozen, output, images, source)
     terms |= compared
-    return losses.weighted_sum(terms, weights), terms | seen
+    return losses.weighted_sum(terms, weights), (terms | seen, output)
 
   return encoder_loss
 

@@ -160,10 +160,12 @@ def _check_devices(config: Config) -> None:
       "hosts is not there yet; start one process with all its devices."
     )
   batch, n = config.run.batch_size, jax.device_count()
-  if batch % n:
+  parts = config.run.microbatches
+  each = f"{n} devices" + (f" of {parts} microbatches" if parts > 1 else "")
+  if batch % (n * parts):
     raise ConfigError(
-      f"run.batch_size is {batch}, which is not divisible by {n} devices; "
-      f"set it to a multiple of {n}."
+      f"run.batch_size is {batch}, which is not divisible by {each}; set it "
+      f"to a multiple of {n * parts}."
     )
 
 

@@ -18,6 +18,7 @@ from encoder4editing_jax.config import Config
 from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.models import encoders
 from encoder4editing_jax.models.discriminator import LatentDiscriminator
+from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.models.stylegan2 import Generator
 from encoder4editing_jax.training import optim, pool
 from encoder4editing_jax.training.parallel import AXIS
@@ -69,9 +70,19 @@ class TrainState:
 
   def trained(self) -> Arrays:
     """What the optimizer sees: the encoder, or it and the generator."""
+    return self.joined(self.encoder, self.generator)
+
+  def joined(self, encoder: Arrays, generator: Arrays) -> Arrays:
+    """Arrays in the places of the trained ones, as the optimizer sees them."""
     if not self.generator:
-      return self.encoder
-    return {"encoder": self.encoder, "generator": self.generator}
+      return encoder
+    return {"encoder": encoder, "generator": generator}
+
+  def parted(self, trained: Arrays) -> tuple[Arrays, Arrays]:
+    """The inverse of `joined`."""
+    if not self.generator:
+      return trained, {}
+    return trained["encoder"], trained["generator"]
 
   def best_encoder(self) -> tuple[Arrays, Arrays]:
     """What is evaluated and exported: trained arrays and statistics."""
@@ -90,6 +101,9 @@ class Frozen:
   """float32 `[n d]`, the mean code."""
   features: dict[str, Arrays] = dataclasses.field(default_factory=dict)
   """Networks that losses look through, see `objective.FEATURES`."""
+  average_image: Leaf = None
+  """`[1 h w 3]`, the picture of the mean code, where refinement starts; None
+  where there is none."""
 
 
 def build_encoder(
@@ -101,6 +115,8 @@ def build_encoder(
   to no device axis.
   """
   channels = task_of(config.data).channels
+  if config.model.refinements:
+    channels += 3  # the picture that is to be bettered
   return getattr(encoders, config.model.encoder)(
     generator.n_styles,
     input_size=config.data.size,
@@ -160,15 +176,24 @@ def create_state(config: Config, networks: Networks) -> TrainState:
   return dataclasses.replace(state, optimizer=optimizer)
 
 
-def create_frozen(networks: Networks) -> Frozen:
-  """The frozen networks; codes are offsets from the generator's mean w."""
+def create_frozen(
+  networks: Networks, start: tuple[int, int] | None = None
+) -> Frozen:
+  """The frozen networks; codes are offsets from the generator's mean w.
+
+  Args:
+    networks: with their arrays.
+    start: height and width of the picture where refinement starts, if the
+      encoder refines.
+  """
   generator = networks.generator
   w_avg = jnp.tile(generator.w_avg[...][None], (generator.n_styles, 1))
   features = {
     name: nnx.to_pure_dict(nnx.state(net))
     for name, net in networks.features.items()
   }
-  return Frozen(nnx.to_pure_dict(nnx.state(generator)), w_avg, features)
+  image = start and Inverter(networks.encoder, generator).average_image(start)
+  return Frozen(nnx.to_pure_dict(nnx.state(generator)), w_avg, features, image)
 
 
 def with_generator(frozen: Frozen, trained: Arrays) -> Frozen:
