@@ -1,13 +1,18 @@
 """Decoding everything once, before anything is made of it."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from encoder4editing_jax.data import images
 from encoder4editing_jax.data.readers import READ_TIMEOUT, Watch, in_threads
-from encoder4editing_jax.data.sources import Source, partners_of
+from encoder4editing_jax.data.sources import (
+  DataError,
+  Source,
+  Subset,
+  partners_of,
+)
 
 
 class Unreadable(NamedTuple):
@@ -62,6 +67,35 @@ def find_unreadable(
     lambda index: list(check(index)), range(len(source)), workers, watch
   )
   return [found for several in everything for found in several]
+
+
+def usable(source: Source, *, skip: bool, **options: Any) -> Source:
+  """The images of a source that can be used.
+
+  Args:
+    source: any source.
+    skip: leave out the others, and name them; False refuses them.
+    **options: those of `find_unreadable`.
+
+  Raises:
+    DataError: names the images that cannot be used.
+  """
+  broken = find_unreadable(source, **options)
+  if not broken:
+    return source
+  names = "; ".join(f"{bad.name}: {bad.reason}" for bad in broken)
+  positions = {bad.position for bad in broken}
+  verb = "read or used" if partners_of(source) else "read"
+  found = f"{len(positions)} of {len(source)} images cannot be {verb} ({names})"
+  left = sorted(set(range(len(source))) - positions)
+  if not skip or not left:
+    raise DataError(
+      f"{found}; replace them, or set data.on_unreadable to skip."
+      if left
+      else f"{found}; name a folder with readable images."
+    )
+  print(f"skipping: {found}", flush=True)
+  return Subset(source, left)
 
 
 def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -82,6 +82,8 @@ class Records:
     return self._length
 
   def __getitem__(self, index: int) -> dict[str, bytes]:
+    if not 0 <= index < self._length:
+      raise IndexError(f"record {index} of {self._length}")
     if getattr(self._last, "index", None) != index:
       self._last.example = self._read(index)
       self._last.index = index

@@ -103,8 +103,10 @@ def write_shard(
     DataError: a file hangs or has vanished; OSError: the disk is full.
   """
   from array_record.python.array_record_module import ArrayRecordWriter
+  from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
   spec, read, watch = features(recipe), Read(files), Watch(read_timeout)
+  serializer = ExampleSerializer(spec.get_serialized_info())
   found: dict[str, Any] = {"images": 0, "files": [], "rejects": []}
   with replacing(path) as unfinished:
     # Pictures are compressed already.
@@ -117,12 +119,21 @@ def write_shard(
         found["rejects"].append(told)
         continue
       found["files"].append(told)
-      writer.write(spec.serialize_example(spec.encode_example(content)))
+      writer.write(_serialized(spec, serializer, content))
     _close(writer, unfinished, len(found["files"]))
     found["bytes"], found["sha256"] = measure(unfinished)
   found["images"] = len(found["files"])
   replace_text(f"{path}.json", json.dumps(found))
   return found
+
+
+def _serialized(spec: Any, serializer: Any, content: dict[str, bytes]) -> bytes:
+  """A tf.train.Example whose entries are in the same order in every process.
+
+  They are a map, which protobuf otherwise writes in the order of its hashes.
+  """
+  example = serializer.get_tf_example(spec.encode_example(content))
+  return example.SerializeToString(deterministic=True)
 
 
 def _close(writer: Any, path: Path, n: int) -> None:

@@ -48,6 +48,11 @@ class Task:
     """Channels of the encoder's input."""
     return {"sketch": 1, "segmentation": self.labels}.get(self.name, 3)
 
+  @property
+  def ids(self) -> int:
+    """Number of classes of its sources; 0 if they are no maps of classes."""
+    return self.labels if self.name == "segmentation" else 0
+
   def open(
     self, data: bytes, max_megapixels: float = 100.0, plain: bool = False
   ) -> Image.Image:
