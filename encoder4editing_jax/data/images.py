@@ -75,7 +75,8 @@ def fit(
       is right for class ids.
   """
   kind = Image.Resampling.BILINEAR if interpolate else Image.Resampling.NEAREST
-  image = image.resize((size[1], size[0]), kind)
+  if image.size != (size[1], size[0]):
+    image = image.resize((size[1], size[0]), kind)
   if flip:
     image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
   pixels = np.asarray(image)
@@ -168,7 +169,7 @@ def _plain(mode: str) -> Callable[[Image.Image], Image.Image]:
 
 def _shown(image: Image.Image) -> Image.Image:
   """RGB as a viewer shows it."""
-  image = ImageOps.exif_transpose(image)
+  ImageOps.exif_transpose(image, in_place=True)
   if image.mode in _SIXTEEN_BITS:
     image = _eight_bits(image)
   if image.mode == "F":
@@ -179,7 +180,7 @@ def _shown(image: Image.Image) -> Image.Image:
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     image = Image.alpha_composite(white, image)
-  return image.convert("RGB")
+  return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

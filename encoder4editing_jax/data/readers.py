@@ -5,8 +5,10 @@ but it is seen, named, and left behind: these threads do not keep the process
 alive, as those of an executor do.
 """
 
+import atexit
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -15,6 +17,7 @@ from encoder4editing_jax.data.sources import DataError, Source
 READ_TIMEOUT = 120.0  # seconds
 AHEAD = 2  # things that are made ahead, besides one for each thread
 LOOK = 0.5  # seconds between two looks at what is under way
+LAST = 3.0  # seconds that the process waits at its end for what hangs
 
 T = TypeVar("T")
 
@@ -67,8 +70,7 @@ def in_threads(
       raises, in its place of the order.
   """
   shared = _Shared(make, indices, workers + AHEAD)
-  for _ in range(workers):
-    threading.Thread(target=shared.work, daemon=True).start()
+  shared.start(workers)
   try:
     for index in indices:
       yield shared.take(index, watch)
@@ -86,6 +88,15 @@ class _Shared:
     self._made: dict[int, tuple[Any, BaseException | None]] = {}
     self._changed = threading.Condition()
     self._closed = False
+    self._threads: list[threading.Thread] = []
+
+  def start(self, workers: int) -> None:
+    """Starts the threads."""
+    for _ in range(workers):
+      thread = threading.Thread(target=self.work, daemon=True)
+      self._threads.append(thread)
+      thread.start()
+    _LIVE.add(self)
 
   def work(self) -> None:
     """Makes one thing after the other; the body of a thread."""
@@ -118,6 +129,12 @@ class _Shared:
       self._closed = True
       self._changed.notify_all()
 
+  def join(self, seconds: float) -> None:
+    """Waits for the threads to end."""
+    end = time.monotonic() + seconds
+    for thread in self._threads:
+      thread.join(max(0.0, end - time.monotonic()))
+
   def _claim(self) -> int | None:
     with self._changed:
       while not self._room and not self._closed:
@@ -126,3 +143,15 @@ class _Shared:
         return None
       self._room -= 1
       return next(self._todo, None)
+
+
+_LIVE: weakref.WeakSet[_Shared] = weakref.WeakSet()
+
+
+@atexit.register
+def _end() -> None:
+  """Lets threads end before Python does: within C++ they would abort it."""
+  for shared in list(_LIVE):
+    shared.close()
+  for shared in list(_LIVE):
+    shared.join(LAST)
