@@ -14,7 +14,15 @@ PACKAGE = "encoder4editing_jax"
 # A unit (a file or a folder) imports only from units on lower floors, or from
 # units to its left on its own floor.
 FLOORS = (
-  ("files", "config_rules", "config_losses", "config_data", "config", "ops"),
+  (
+    "files",
+    "config_rules",
+    "config_losses",
+    "config_optim",
+    "config_data",
+    "config",
+    "ops",
+  ),
   ("models", "architectures", "weights", "weights_folder"),
   ("losses", "editing", "metrics", "align", "data", "faceworld"),
   ("training",),
@@ -109,7 +117,13 @@ def test_heavy_packages_have_one_owner(place):
 
 @pytest.mark.parametrize(
   "file",
-  ["config.py", "config_data.py", "config_losses.py", "config_rules.py"],
+  [
+    "config.py",
+    "config_data.py",
+    "config_losses.py",
+    "config_optim.py",
+    "config_rules.py",
+  ],
 )
 def test_the_config_needs_only_the_standard_library(file):
   for name in imports(ROOT / PACKAGE / file):

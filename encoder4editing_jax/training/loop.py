@@ -21,6 +21,7 @@ import numpy as np
 from flax import nnx
 
 from encoder4editing_jax import weights
+from encoder4editing_jax.architectures import with_dtype
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.data import pipeline, sources
 from encoder4editing_jax.data.tasks import task_of
@@ -202,8 +203,8 @@ def export(
   if state.generator:
     generator = nnx.clone(generator)
     nnx.update(generator, jax.device_get(state.generator))
-  restyle = config.model.refinements > 0
-  weights.save(Inverter(encoder, generator, restyle=restyle), path)
+  inverter = Inverter(encoder, generator, restyle=config.model.refinements > 0)
+  weights.save(with_dtype(inverter, "float32"), path)
 
 
 def _start(

@@ -23,7 +23,10 @@ from jaxtyping import Array, Float
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.models.layers import MOMENTUM
-from encoder4editing_jax.training.objective import make_encoder_loss
+from encoder4editing_jax.training.objective import (
+  make_encoder_loss,
+  rematerialised,
+)
 from encoder4editing_jax.training.state import (
   Arrays,
   Frozen,
@@ -116,7 +119,7 @@ def look(shown: Array, reached: Reached) -> Float[Array, "b h w c"]:
 
 def _make_forward(config: Config, networks: Networks) -> Callable:
   """A pass that remembers its way: codes, the way back, statistics."""
-  encode = make_encode(networks)
+  encode = rematerialised(config, make_encode(networks))
 
   def forward(
     state: TrainState,

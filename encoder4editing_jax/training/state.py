@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
+from encoder4editing_jax.architectures import with_dtype
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.models import encoders
@@ -111,8 +112,8 @@ def build_encoder(
 ) -> nnx.Module:
   """A fresh encoder for the styles of a generator, seeded by the config.
 
-  `bn_axis=None` makes the one that is exported: its batch statistics belong
-  to no device axis.
+  `bn_axis=None` makes one for other uses than the step: its batch statistics
+  belong to no device axis.
   """
   channels = task_of(config.data).channels
   if config.model.refinements:
@@ -125,6 +126,7 @@ def build_encoder(
     num_layers=config.model.num_layers,
     channels=config.model.channels,
     bn_axis=bn_axis,
+    dtype=config.model.dtype,
     rngs=nnx.Rngs(config.run.seed),
   )
 
@@ -134,15 +136,23 @@ def build_networks(
   generator: Generator,
   features: Mapping[str, nnx.Module] | None = None,
 ) -> Networks:
-  """The modules of a run around its generator and the losses' networks."""
+  """The modules of a run around its generator and the losses' networks.
+
+  All compute in the type of the config.
+  """
+  dtype = config.model.dtype
   discriminator = LatentDiscriminator(
     generator.style_dim,
     hidden=config.discriminator.hidden,
     n_layers=config.discriminator.n_layers,
     rngs=nnx.Rngs(config.run.seed + 1),
   )
-  encoder = build_encoder(config, generator)
-  return Networks(encoder, generator, discriminator, dict(features or {}))
+  return Networks(
+    build_encoder(config, generator),
+    with_dtype(generator, dtype),
+    discriminator,
+    {k: with_dtype(net, dtype) for k, net in (features or {}).items()},
+  )
 
 
 def create_state(config: Config, networks: Networks) -> TrainState:
