@@ -40,11 +40,11 @@ from encoder4editing_jax.converters.official import (
   from_inverter as from_inverter,
   from_latent_discriminator as from_latent_discriminator,
 )
-from encoder4editing_jax.converters.optimizers import (
-  OptimizerState as OptimizerState,
-)
 from encoder4editing_jax.converters.reader import read as read
 from encoder4editing_jax.converters.training_state import (
-  TrainingState as TrainingState,
   to_training_state as to_training_state,
+)
+from encoder4editing_jax.training.snapshots import (
+  OptimizerState as OptimizerState,
+  TrainingState as TrainingState,
 )

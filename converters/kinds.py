@@ -214,8 +214,8 @@ KINDS = (
       has="layer1.2.conv2.weight layer3.5.conv2.weight fc.weight",
       lacks="layer1.0.conv3.weight layer3.6.conv2.weight",
     ),
-    advice="ReStyle's ResNet encoders start their training from it; their own "
-    "checkpoints hold all of their weights",
+    advice="ReStyle's ResNet encoders start their training from it "
+    "(--weights.backbone); their own checkpoints hold all of their weights",
   ),
   Kind(
     "stylegan3",
@@ -279,6 +279,7 @@ KINDS = (
     "training-state",
     "the state of a training run",
     _at("", has="optimizer global_step|epoch") + _at("", has="g_optim d_optim"),
-    advice="converters.to_training_state opens those of e4e in Python",
+    advice="training goes on from those of e4e that have their networks "
+    "(--weights.start_from)",
   ),
 )

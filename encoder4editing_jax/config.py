@@ -52,8 +52,8 @@ class Model:
   (published: 5); 0 is one pass, in which it sees the image alone."""
 
   generator: str = FACEWORLD
-  """Generator file (.safetensors), or "faceworld" for the small generator of
-  rendered faces that comes with the package."""
+  """File of a generator or a whole model, of this library or official, or
+  "faceworld" for the small generator of rendered faces in the package."""
 
   n_styles: int | None = None
   """Styles that the encoder predicts; None takes as many as the generator

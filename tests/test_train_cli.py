@@ -93,6 +93,14 @@ def test_a_run_leaves_what_it_promises_and_resumes_to_the_bit(
   results = json.loads((whole / "eval.json").read_text())
   assert results["step"] == 4 and results["images"] == 4
   assert f"PSNR {results['psnr']:.2f} dB" in done.stdout
+  evaluations = (whole / "metrics.jsonl").read_text().splitlines()
+  evaluations = [json.loads(x) for x in evaluations if "eval/score" in x]
+  scores = {x["step"]: x["eval/score"] for x in evaluations}
+  assert set(scores) == {2, 4}
+  assert results["best_step"] == min(scores, key=scores.get)
+  assert results["best_score"] == pytest.approx(min(scores.values()))
+  assert results["score"] == pytest.approx(results["l2"])  # its only term
+  weights.load(whole / "best.safetensors")
   with Image.open(whole / "inversions.png") as grid:
     assert grid.width > 256
   lines = (whole / "metrics.jsonl").read_text().splitlines()

@@ -60,9 +60,10 @@ def train(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
       return 0
     config, workdir = parse_train(words, prog)
     config.validate()
+    from encoder4editing_jax.converters.start import load_start
     from encoder4editing_jax.training import loop
 
-    loop.run(config, workdir)
+    loop.run(config, workdir, load_start)
   except (ConfigError, DataError, TrainingStopped) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1 if isinstance(error, TrainingStopped) else 2

@@ -2,7 +2,10 @@
 
 PSNR is `10 log10(4 / mse)` of pictures clipped to [-1, 1], averaged over
 images; beside it stands that of always answering with the mean training image.
-In faceworld an edit is judged by the measured attribute before and after.
+Terms of the loss that compare pictures are averaged too. Noise is the stored
+one, the last batch is filled up and cut again, and no pool is touched: the
+same state gets the same numbers. In faceworld an edit is judged by the measured
+attribute before and after.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,10 +16,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from encoder4editing_jax import editing
+from encoder4editing_jax import editing, losses
 from encoder4editing_jax.config import FACEWORLD, Config
 from encoder4editing_jax.data.tasks import task_of, to_float, to_source
 from encoder4editing_jax.models.inverter import crop_and_pool
+from encoder4editing_jax.training.objective import make_comparison
 from encoder4editing_jax.training.passes import Reached, begin, look
 from encoder4editing_jax.training.pictures import show_source
 from encoder4editing_jax.training.state import (
@@ -62,6 +66,7 @@ class Evaluator:
     self.n_styles = networks.generator.n_styles
     self._invert = jax.jit(_make_invert(config, networks))
     self._decode = jax.jit(_make_decode(config, networks))
+    self._compare = jax.jit(_make_compare(config, networks))
     self.direction = None
     if config.model.generator == FACEWORLD:
       from encoder4editing_jax import faceworld
@@ -80,7 +85,9 @@ class Evaluator:
     """Runs over all batches.
 
     Returns:
-      Numbers by name, and the columns of a picture grid by label.
+      Means over all images by name (with the terms of the loss that compare
+      pictures, and `score`, their weighted sum), and the columns of a picture
+      grid by label.
     """
     size = self.config.run.batch_size
     frozen = with_generator(frozen, state.generator)
@@ -114,7 +121,8 @@ class Evaluator:
     stage = stage_at(last, self.config, self.n_styles)
     images, shown = to_float(batch["image"]), to_source(batch, self.task)
     w_plus, output = self._invert(state, frozen, shown, stage)
-    numbers = {
+    numbers = self._compare(frozen, output, images, shown)
+    numbers |= {
       "psnr": psnr(output, images),
       "psnr_mean_image": psnr(jnp.tile(mean, (len(images), 1, 1, 1)), images),
     }
@@ -158,6 +166,24 @@ def _make_invert(config: Config, networks: Networks) -> Callable:
     return w_plus, output
 
   return invert
+
+
+def _make_compare(config: Config, networks: Networks) -> Callable:
+  """Each image's terms of the loss, and `score`, their weighted sum."""
+  compare = make_comparison(config, networks)
+
+  def one(
+    frozen: Frozen, output: Array, target: Array, source: Array
+  ) -> dict[str, Array]:
+    pair = output[None], target[None]
+    terms, seen = compare(frozen, *pair, source[None])
+    if terms:
+      score = losses.weighted_sum(terms, config.loss)
+    else:
+      score = losses.l2(*pair)
+    return terms | seen | {"score": score}
+
+  return jax.vmap(one, in_axes=(None, 0, 0, 0))
 
 
 def _make_decode(config: Config, networks: Networks) -> Callable:

@@ -42,6 +42,8 @@ class Networks(NamedTuple):
   discriminator: nnx.Module
   features: dict[str, nnx.Module] = {}  # noqa: RUF012 (nobody writes to it)
   """What losses look through, see `objective.FEATURES`."""
+  w_avg: Array | None = None
+  """Mean codes `[n d]` that offsets are added to; the generator's if None."""
 
 
 @jax.tree_util.register_dataclass
@@ -189,20 +191,24 @@ def create_state(config: Config, networks: Networks) -> TrainState:
 def create_frozen(
   networks: Networks, start: tuple[int, int] | None = None
 ) -> Frozen:
-  """The frozen networks; codes are offsets from the generator's mean w.
+  """The frozen networks, and the mean codes that offsets are added to.
 
   Args:
     networks: with their arrays.
     start: height and width of the picture where refinement starts, if the
       encoder refines.
   """
-  generator = networks.generator
-  w_avg = jnp.tile(generator.w_avg[...][None], (generator.n_styles, 1))
+  generator, w_avg = networks.generator, networks.w_avg
+  if w_avg is None:
+    w_avg = jnp.tile(generator.w_avg[...][None], (generator.n_styles, 1))
   features = {
     name: nnx.to_pure_dict(nnx.state(net))
     for name, net in networks.features.items()
   }
-  image = start and Inverter(networks.encoder, generator).average_image(start)
+  image = None
+  if start:
+    inverter = Inverter(networks.encoder, generator, w_avg)
+    image = inverter.average_image(start)
   return Frozen(nnx.to_pure_dict(nnx.state(generator)), w_avg, features, image)
 
 
