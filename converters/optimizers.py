@@ -15,7 +15,8 @@ from flax import nnx
 
 from encoder4editing_jax import weights
 from encoder4editing_jax.converters import official, transfer
-from encoder4editing_jax.converters.table import Array, Source, Table
+from encoder4editing_jax.converters.sources import Source
+from encoder4editing_jax.converters.table import Array, Table
 from encoder4editing_jax.training.snapshots import OptimizerState
 
 _BUFFERS = re.compile(

@@ -2,8 +2,10 @@
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,15 @@ def test_files_of_a_folder_do_not_import_each_other_in_circles():
     parents = {name.rpartition(".")[0] for name in names}
     graph[module] = (names | parents) & set(graph) - {module}
   graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_names_of_packages_do_not_hide_their_files():
+  for place in sources():
+    folder, _, file = place.rpartition("/")
+    if folder and not file.startswith("__"):
+      package = importlib.import_module(f"{PACKAGE}.{folder}")
+      value = getattr(package, file.removesuffix(".py"), None)
+      assert value is None or isinstance(value, types.ModuleType), place
 
 
 @pytest.mark.parametrize("place", sorted(sources()))

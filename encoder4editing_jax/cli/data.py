@@ -108,7 +108,7 @@ class InfoArguments:
   """Print one JSON object."""
 
 
-def data(argv: Sequence[str]) -> int:
+def data_command(argv: Sequence[str]) -> int:
   """`e4e data build` and `e4e data info`.
 
   Raises:

@@ -37,7 +37,9 @@ class TrainArguments:
   settings: Annotated[Config, tyro.conf.arg(name="")]
 
 
-def train(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
+def train_command(
+  argv: Sequence[str] | None = None, *, prog: str = "train.py"
+) -> int:
   """`e4e train` and `train.py`: from flags to a training run.
 
   Args:

@@ -1,11 +1,10 @@
 """What a trained encoder is worth on images that it has not seen.
 
-PSNR is `10 log10(4 / mse)` of pictures clipped to [-1, 1], averaged over
-images; beside it stands that of always answering with the mean training image.
-Terms of the loss that compare pictures are averaged too. Noise is the stored
-one, the last batch is filled up and cut again, and no pool is touched: the
-same state gets the same numbers. In faceworld an edit is judged by the measured
-attribute before and after.
+PSNR (`metrics.pixels`) is averaged over images; beside it stands that of
+always answering with the mean training image. Terms of the loss that compare
+pictures are averaged too. Noise is the stored one, the last batch is filled up
+and cut again, and no pool is touched: the same state gets the same numbers. In
+faceworld an edit is judged by the measured attribute before and after.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from jaxtyping import Array, Float
 from encoder4editing_jax import editing, losses
 from encoder4editing_jax.config import FACEWORLD, Config
 from encoder4editing_jax.data.tasks import task_of, to_float, to_source
+from encoder4editing_jax.metrics.pixels import psnr
 from encoder4editing_jax.models.inverter import crop_and_pool
 from encoder4editing_jax.training.objective import make_comparison
 from encoder4editing_jax.training.passes import Reached, begin, look
@@ -33,14 +33,6 @@ from encoder4editing_jax.training.step import stage_at
 
 Batches = Iterable[dict[str, np.ndarray]]
 SHOWN = 8  # rows of the picture grid
-
-
-def psnr(
-  prediction: Float[Array, "b h w c"], target: Float[Array, "b h w c"]
-) -> Float[Array, " b"]:
-  """Peak signal-to-noise ratio of each image, in dB; images in [-1, 1]."""
-  error = jnp.square(jnp.clip(prediction, -1, 1) - target).mean((1, 2, 3))
-  return 10 * jnp.log10(4 / jnp.maximum(error, 1e-10))
 
 
 def mean_image(batches: Batches) -> Float[np.ndarray, "1 h w c"]:

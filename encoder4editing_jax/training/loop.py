@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from encoder4editing_jax import weights
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.data import pipeline, sources
 from encoder4editing_jax.data.tasks import task_of
