@@ -8,6 +8,7 @@ The weights fill gigabytes. Only the state of the run holds them: the networks
 are bare graphs, and weights from before the run are drawn anew, one by one.
 """
 
+import ctypes
 import dataclasses
 import re
 from unittest import mock
@@ -127,6 +128,13 @@ def without(tree, name):
   }
 
 
+def return_memory():
+  """Hands freed memory back to the system, where the C library can."""
+  trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+  if trim is not None:
+    trim(0)
+
+
 # The run.
 
 
@@ -165,6 +173,8 @@ class Coach:
     )
     with listening():
       self.state = jax.device_put(self._first_state(networks), place)
+    del networks, frozen
+    return_memory()
     self.step = pmap_step(self._step, device)
 
   def _first_state(self, networks):
