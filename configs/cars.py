@@ -1,10 +1,11 @@
 """e4e on Stanford Cars, pictures of 192 x 256 (arXiv 2102.02766).
 
 The published recipe for pictures other than faces: as ffhq, with MoCo's
-features in the place of ArcFace's (weight 0.5), and 200,000 steps.
+features in the place of ArcFace's (weight 0.5), and 200,000 steps. The encoder
+begins with a body trained on faces here too.
 
 Needs: the Stanford Cars images in a folder, a 512 generator file, and
-the networks lpips_alex and moco (docs/weights.md).
+the networks lpips_alex, moco and arcface_ir_se50 (docs/weights.md).
 Command:
   python train.py --config configs/cars.py --workdir runs/cars \
     --data.train FOLDER --model.generator cars_512.safetensors

@@ -1,10 +1,11 @@
 """e4e on cats, 256 x 256 generator (arXiv 2102.02766).
 
 The published recipe for pictures other than faces: as ffhq, with MoCo's
-features in the place of ArcFace's (weight 0.5), and 200,000 steps.
+features in the place of ArcFace's (weight 0.5), and 200,000 steps. The encoder
+begins with a body trained on faces here too.
 
 Needs: images of cats in a folder, a 256 generator file, and
-the networks lpips_alex and moco (docs/weights.md).
+the networks lpips_alex, moco and arcface_ir_se50 (docs/weights.md).
 Command:
   python train.py --config configs/cats.py --workdir runs/cats \
     --data.train FOLDER --model.generator cats_256.safetensors

@@ -1,10 +1,11 @@
 """e4e on LSUN horses, 256 x 256 generator (arXiv 2102.02766).
 
 The published recipe for pictures other than faces: as ffhq, with MoCo's
-features in the place of ArcFace's (weight 0.5), and 200,000 steps.
+features in the place of ArcFace's (weight 0.5), and 200,000 steps. The encoder
+begins with a body trained on faces here too.
 
 Needs: the LSUN horse images in a folder, a 256 generator file, and
-the networks lpips_alex and moco (docs/weights.md).
+the networks lpips_alex, moco and arcface_ir_se50 (docs/weights.md).
 Command:
   python train.py --config configs/horse.py --workdir runs/horse \
     --data.train FOLDER --model.generator horse_256.safetensors

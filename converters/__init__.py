@@ -7,6 +7,7 @@ tensors. Conversion is strict: each tensor is used exactly once, or is on a
 list of what has no use here, and anything else is an error that names it.
 """
 
+from encoder4editing_jax.converters.converting import convert as convert
 from encoder4editing_jax.converters.directions import (
   to_directions as to_directions,
 )
@@ -23,10 +24,6 @@ from encoder4editing_jax.converters.features import (
 from encoder4editing_jax.converters.generators import (
   to_generator as to_generator,
 )
-from encoder4editing_jax.converters.identify import (
-  convert as convert,
-  identify as identify,
-)
 from encoder4editing_jax.converters.inverter import to_inverter as to_inverter
 from encoder4editing_jax.converters.irse import to_backbone as to_backbone
 from encoder4editing_jax.converters.limits import (
@@ -40,11 +37,12 @@ from encoder4editing_jax.converters.official import (
   from_inverter as from_inverter,
   from_latent_discriminator as from_latent_discriminator,
 )
-from encoder4editing_jax.converters.optimizers import (
-  OptimizerState as OptimizerState,
-)
 from encoder4editing_jax.converters.reader import read as read
+from encoder4editing_jax.converters.recognition import identify as identify
 from encoder4editing_jax.converters.training_state import (
-  TrainingState as TrainingState,
   to_training_state as to_training_state,
+)
+from encoder4editing_jax.training.snapshots import (
+  OptimizerState as OptimizerState,
+  TrainingState as TrainingState,
 )

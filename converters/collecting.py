@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from encoder4editing_jax import __version__, weights, weights_folder
-from encoder4editing_jax.converters.command import put, sha256
-from encoder4editing_jax.converters.features import to_lpips
-from encoder4editing_jax.converters.identify import identify
+from encoder4editing_jax.converters.command import sha256
+from encoder4editing_jax.converters.features import (
+  to_arcface,
+  to_lpips,
+  to_moco,
+)
 from encoder4editing_jax.converters.kinds import KINDS, Kind
 from encoder4editing_jax.converters.limits import CheckpointError
 from encoder4editing_jax.converters.loading import check_file
 from encoder4editing_jax.converters.reader import read
+from encoder4editing_jax.converters.recognition import identify
+from encoder4editing_jax.converters.writing import Writer, put
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +32,12 @@ class Network:
   Args:
     name: in the folder.
     kinds: of the files that it is made of, see `kinds.KINDS`.
-    convert: makes it of their contents, in that order; None for the converter
-      of its only kind.
+    convert: makes it of their contents, in that order.
   """
 
   name: str
   kinds: tuple[str, ...]
-  convert: Callable[..., Any] | None = None
+  convert: Callable[..., Any]
 
 
 def _lpips(net: str, trunk: str) -> Network:
@@ -45,9 +49,9 @@ NETWORKS = (
   _lpips("alex", "alexnet"),
   _lpips("vgg", "vgg16"),
   _lpips("squeeze", "squeezenet1_1"),
-  Network("arcface_ir_se50", ("arcface-ir-se50",)),
-  Network("curricularface_ir101", ("curricularface-ir101",)),
-  Network("moco", ("moco",)),
+  Network("arcface_ir_se50", ("arcface-ir-se50",), to_arcface),
+  Network("curricularface_ir101", ("curricularface-ir101",), to_arcface),
+  Network("moco", ("moco",), to_moco),
 )
 
 
@@ -57,6 +61,15 @@ class Given(NamedTuple):
   path: Path
   kind: Kind
   checkpoint: Any
+
+
+class Made(NamedTuple):
+  """A network, what it was made of, and the SHA-256 of each part."""
+
+  network: Network
+  parts: list[Given]
+  digests: list[str]
+  module: Any
 
 
 def collect(
@@ -76,17 +89,29 @@ def collect(
   Raises:
     FileNotFoundError, OSError: a file cannot be opened or written.
     ValueError: a file is of no use here, is given twice, or lacks its second
-      part; or there is another file, and not `force`. All files are looked at
-      before one is written.
+      part; or there is another file, and not `force`. In that case no file is
+      written, and none replaced.
   """
   given = _open_all(files)
   networks = [_network_of(g, given) for g in given.values()]
-  made = []
+  made: dict[Path, Made] = {}
   for network in dict.fromkeys(networks):
-    parts = [given[kind] for kind in network.kinds]
-    made.append((network, parts, _convert(network, parts)))
+    target = weights_folder.path_of(folder, network.name)
+    made[target] = _make(network, [given[kind] for kind in network.kinds])
   Path(folder).mkdir(parents=True, exist_ok=True)
-  return [_store(*row, Path(folder), force) for row in made]
+  done = put({target: _writer(row) for target, row in made.items()}, force)
+  return [
+    {
+      "name": row.network.name,
+      "file": str(target),
+      "result": result,
+      "sources": [
+        {"file": str(part.path), "sha256": digest, "is": part.kind.what}
+        for part, digest in zip(row.parts, row.digests, strict=True)
+      ],
+    }
+    for (target, row), result in zip(made.items(), done, strict=True)
+  ]
 
 
 def contents(folder: str | Path) -> list[dict[str, Any]]:
@@ -151,7 +176,7 @@ def _network_of(file: Given, given: dict[str, Given]) -> Network:
   """The network that a file is for, whose other parts are given too."""
   rows = [n for n in NETWORKS if file.kind.name in n.kinds]
   if not rows:
-    how = "" if file.kind.convert is None else " `e4e convert` converts it."
+    how = "" if file.kind.converter is None else " `e4e convert` converts it."
     raise ValueError(
       f"{file.path}: this is {file.kind.what}, through which no loss looks; "
       f"leave it out.{how}"
@@ -165,44 +190,22 @@ def _network_of(file: Given, given: dict[str, Given]) -> Network:
   return rows[0]
 
 
-def _convert(network: Network, parts: list[Given]) -> Any:
+def _make(network: Network, parts: list[Given]) -> Made:
   names = ", ".join(str(part.path) for part in parts)
-  convert = network.convert
-  if convert is None and len(parts) == 1:
-    convert = parts[0].kind.convert
-  if convert is None:
-    raise ValueError(
-      f"{names}: this version cannot convert {network.name} yet; leave it out."
-    )
   try:
-    return convert(*(part.checkpoint for part in parts))
+    module = network.convert(*(part.checkpoint for part in parts))
   except CheckpointError:
     raise  # names the file itself
   except ValueError as error:
     raise ValueError(f"{names}: {error}") from error
+  return Made(network, parts, [sha256(part.path) for part in parts], module)
 
 
-def _store(
-  network: Network, parts: list[Given], module: Any, folder: Path, force: bool
-) -> dict[str, Any]:
-  digests = [sha256(part.path) for part in parts]
+def _writer(made: Made) -> Writer:
   provenance = {
-    "source": ", ".join(part.path.name for part in parts),
-    "sha256": ", ".join(digests),
-    "kind": ", ".join(network.kinds),
+    "source": ", ".join(part.path.name for part in made.parts),
+    "sha256": ", ".join(made.digests),
+    "kind": ", ".join(made.network.kinds),
     "converter": f"encoder4editing_jax {__version__}",
   }
-  target = weights_folder.path_of(folder, network.name)
-
-  def writer(path: Path) -> None:
-    weights.save(module, path, provenance=provenance)
-
-  return {
-    "name": network.name,
-    "file": str(target),
-    "result": put(writer, target, force),
-    "sources": [
-      {"file": str(part.path), "sha256": digest, "is": part.kind.what}
-      for part, digest in zip(parts, digests, strict=True)
-    ],
-  }
+  return lambda path: weights.save(made.module, path, provenance=provenance)

@@ -1,8 +1,6 @@
 """Converts files to files, as `e4e convert` does, and reports what it did."""
 
-import filecmp
 import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,18 +9,19 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from encoder4editing_jax import __version__, weights
-from encoder4editing_jax.converters import official, report
+from encoder4editing_jax.converters import notes, official, report
+from encoder4editing_jax.converters.converting import convert_as
 from encoder4editing_jax.converters.export import write
-from encoder4editing_jax.converters.identify import (
-  choose,
-  convert_as,
-  entry_names,
-  identify,
-)
 from encoder4editing_jax.converters.limits import CheckpointError
 from encoder4editing_jax.converters.loading import SUFFIXES, check_file
 from encoder4editing_jax.converters.reader import read
+from encoder4editing_jax.converters.recognition import (
+  choose,
+  entry_names,
+  identify,
+)
 from encoder4editing_jax.converters.verify import open_picture, verify
+from encoder4editing_jax.converters.writing import Writer, put
 from encoder4editing_jax.models.arcface import ArcFace
 from encoder4editing_jax.models.discriminator import (
   Discriminator,
@@ -97,20 +96,23 @@ def convert_file(
     )
   target = _target(source, out, options)
   opened = open_network(source, options)
-  writer = _writer(opened, options.to)
+  with notes.collected() as told:
+    writer = _writer(opened, options.to)
   seen = _look(opened.module, options.verify)
   ok = seen is None or seen["ok"]
   if options.dry_run or not ok:
     why = "as --dry-run asks" if ok else "since the picture came back wrong"
     result = f"nothing written, {why}"
   else:
-    result = f"{target}: {put(writer, target, options.force)}"
+    (done,) = put({target: writer}, options.force)
+    result = f"{target}: {done}"
   return opened.facts | {
     "verification": seen,
     "ok": ok,
     "result": result,
     "out": None if options.dry_run or not ok else str(target),
     "provenance": opened.provenance,
+    "warnings": opened.facts["warnings"] + told.warnings,
     "seconds": round(time.perf_counter() - began, 2),
   }
 
@@ -149,7 +151,7 @@ def open_network(source: Path, options: Options = DEFAULTS) -> Opened:
   try:
     matches = identify(checkpoint)
     chosen = choose(matches, options.part)
-    with report.collected() as notes:
+    with notes.collected() as told:
       module = convert_as(chosen, checkpoint, options.encoder_type)
   except CheckpointError:
     raise  # names the file itself
@@ -163,8 +165,8 @@ def open_network(source: Path, options: Options = DEFAULTS) -> Opened:
     "also": {
       m.kind.part: m.kind.what for m in matches if m != chosen and m.kind.part
     },
-    "unused": report.grouped(notes.unused, sorted(entries)),
-    "warnings": notes.warnings + _doubts(source, options),
+    "unused": report.grouped(told.unused, sorted(entries)),
+    "warnings": told.warnings + _doubts(source, options),
   }
   provenance = {
     "source": source.name,
@@ -173,7 +175,7 @@ def open_network(source: Path, options: Options = DEFAULTS) -> Opened:
     "converter": f"encoder4editing_jax {__version__}",
   }
   facts |= report.module_facts(module)
-  return Opened(module, provenance | notes.provenance, facts)
+  return Opened(module, provenance | told.provenance, facts)
 
 
 def _open_native(
@@ -229,7 +231,7 @@ def _target(source: Path, out: str | Path | None, options: Options) -> Path:
   return target
 
 
-def _writer(opened: Opened, to: str) -> Callable[[Path], None]:
+def _writer(opened: Opened, to: str) -> Writer:
   """Writes a network to a path."""
   if to != "torch":
     return lambda path: weights.save(
@@ -244,34 +246,3 @@ def _writer(opened: Opened, to: str) -> Callable[[Path], None]:
     )
   checkpoint = BACK[kind](opened.module)
   return lambda path: write(checkpoint, path)
-
-
-def put(writer: Callable[[Path], None], target: Path, force: bool) -> str:
-  """Writes a file at once or not at all, and never over another one.
-
-  Args:
-    writer: writes the content to a path.
-    target: the file.
-    force: replace another file of that name.
-
-  Returns:
-    "written", or "was the same already".
-
-  Raises:
-    ValueError: there is another file, and not `force`.
-  """
-  fresh = target.with_name(f".{target.name}.{os.getpid()}.new.tmp")
-  try:
-    writer(fresh)
-    if target.exists():
-      if filecmp.cmp(fresh, target, shallow=False):
-        return "was the same already"
-      if not force:
-        raise ValueError(
-          f"{target} is there and holds something else; name another file, or "
-          "add --force to replace it."
-        )
-    fresh.replace(target)
-    return "written"
-  finally:
-    fresh.unlink(missing_ok=True)

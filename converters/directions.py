@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from encoder4editing_jax.converters import hints
+from encoder4editing_jax.converters import recognition
 
 GANSPACE = {"mean": 2, "comp": 3, "std": 1}  # axes in e4e's files
 
@@ -96,8 +96,7 @@ def to_directions(checkpoint: Any, name: str = "direction") -> dict[str, Array]:
     return {name: jnp.asarray(_direction(checkpoint, name))}
   if "comp" in checkpoint or "std" in checkpoint:
     return {k: jnp.asarray(v) for k, v in _ganspace(checkpoint).items()}
-  inner = checkpoint.get("state_dict", checkpoint)
-  if advice := hints.advice(inner):
+  if advice := recognition.advice(checkpoint):
     raise ValueError(f"these are no directions: {advice}.")
   if not checkpoint:
     raise ValueError("there are no directions in it; pass the whole file.")

@@ -6,20 +6,20 @@ from typing import Any
 from flax import nnx
 
 from encoder4editing_jax.converters import (
+  sources,
   stylegan2_ada,
   stylegan2_tf,
   table as tables,
   transfer,
 )
+from encoder4editing_jax.converters.sources import Source
 from encoder4editing_jax.converters.stylegan2 import (
   FILTER,
   channel_rule,
-  unwrap,
 )
 from encoder4editing_jax.converters.table import (
   Fixed,
   Row,
-  Source,
   Table,
   flattened,
   kernel,
@@ -50,7 +50,7 @@ def to_latent_discriminator(
   Raises:
     ValueError: see `transfer.fill`.
   """
-  source = unwrap(checkpoint, "discriminator_state_dict")
+  source = sources.unwrap(checkpoint, "discriminator_state_dict")
   what = "a latent discriminator"
   hidden, style_dim = tables.shape(source, "mlp.0.weight", 2, what)
   n_layers = tables.largest(source, r"mlp\.(\d+)\.") // 2 + 1
@@ -129,6 +129,6 @@ def to_discriminator(
       f"a {type(checkpoint).__name__} of {len(checkpoint)} is no checkpoint of "
       "a discriminator; pass what `converters.read` returns."
     )
-  source = unwrap(checkpoint, "d")
+  source = sources.unwrap(checkpoint, "d")
   module = build(discriminator_arguments(source))
   return transfer.fill(module, discriminator_table(module), source)

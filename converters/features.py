@@ -8,16 +8,21 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from encoder4editing_jax.converters import hints, table as tables, transfer
+from encoder4editing_jax.converters import (
+  recognition,
+  sources,
+  table as tables,
+  transfer,
+)
 from encoder4editing_jax.converters.irse import (
   body_arguments,
   body_table,
 )
+from encoder4editing_jax.converters.sources import Source
 from encoder4editing_jax.converters.table import (
   CONV,
   Layout,
   Row,
-  Source,
   Table,
   flattened,
   kernel,
@@ -34,12 +39,6 @@ _PROJECTION = "output_layer.3.weight"
 
 FIRE = (".squeeze", ".expand1x1", ".expand3x3")
 HEAD = Layout(lambda x: x.reshape(-1), lambda x: x.reshape(1, -1, 1, 1))
-
-
-def _state(checkpoint: Mapping[str, Any]) -> Source:
-  """The state_dict of a checkpoint, which may be one itself."""
-  inner = checkpoint.get("state_dict")
-  return inner if isinstance(inner, Mapping) else checkpoint
 
 
 # ArcFace.
@@ -84,7 +83,7 @@ def to_arcface(checkpoint: Mapping[str, Any]) -> ArcFace:
   Raises:
     ValueError: see `transfer.fill`.
   """
-  source = _state(checkpoint)
+  source = sources.unwrap(checkpoint)
   arguments = arcface_arguments(source)
   module = transfer.abstract(lambda: ArcFace(**arguments, rngs=nnx.Rngs(0)))
   return transfer.fill(module, arcface_table(module), source)
@@ -139,7 +138,7 @@ def _check_heads(heads: Source, trunk: Source, net: LPIPS) -> None:
   """The heads are heads, and fit the maps of the trunk."""
   first = "lin0.model.1.weight"
   if first not in heads:
-    advice = hints.advice(heads) or "pass the file of LPIPS, version 0.1"
+    advice = recognition.advice(heads) or "pass the file of LPIPS, version 0.1"
     raise ValueError(f"linear lacks {first!r}; {advice}.")
   if both := sorted(set(heads) & set(trunk)):
     raise ValueError(
@@ -171,7 +170,7 @@ def to_lpips(
     ValueError: unknown `net`; trunk or heads are of another network; or as
       `transfer.fill`.
   """
-  weights, heads = _state(trunk), _state(linear)
+  weights, heads = sources.unwrap(trunk), sources.unwrap(linear)
   arguments = lpips_arguments(weights, net)
   module = transfer.abstract(lambda: LPIPS(**arguments, rngs=nnx.Rngs(0)))
   _check_heads(heads, weights, module)
@@ -233,13 +232,12 @@ def to_moco(checkpoint: Mapping[str, Any]) -> MoCo:
   Raises:
     ValueError: see `transfer.fill`.
   """
-  source = _state(checkpoint)
-  roots = [r for r in ("module.", "") if f"{r}encoder_q.conv1.weight" in source]
-  prefix = f"{roots[0]}encoder_q." if roots else ""
+  source = sources.unwrap(checkpoint)
+  whole = "encoder_q.conv1.weight" in source
+  prefix = "encoder_q." if whole else ""
   arguments = moco_arguments(source, prefix)
   module = transfer.abstract(lambda: MoCo(**arguments, rngs=nnx.Rngs(0)))
   table = moco_table(module).under(prefix, "")
-  if roots:
-    rest = Table(ignored=(r"queue(_ptr)?", r"encoder_k\.[\w.]+"))
-    table += rest.under(roots[0], "")
+  if whole:
+    table += Table(ignored=(r"queue(_ptr)?", r"encoder_k\.[\w.]+"))
   return transfer.fill(module, table, source)

@@ -7,10 +7,10 @@ import numpy as np
 from flax import nnx
 
 from encoder4editing_jax.converters import (
+  sources,
   stylegan2,
   stylegan2_ada,
   stylegan2_tf,
-  table as tables,
   transfer,
 )
 from encoder4editing_jax.models.stylegan2 import Generator
@@ -56,8 +56,8 @@ def _abstract(arguments: Mapping[str, Any]) -> Generator:
 
 
 def _rosinality(checkpoint: Mapping[str, Any]) -> Generator:
-  source = stylegan2.unwrap(checkpoint, "g_ema", "state_dict")
-  source = tables.below(source, "decoder.") or source
+  source = sources.unwrap(checkpoint, "g_ema", "state_dict")
+  source = sources.below(source, "decoder.") or source
   module = _abstract(stylegan2.generator_arguments(source))
   latent_avg = checkpoint.get("latent_avg")
   known = latent_avg is not None

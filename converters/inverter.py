@@ -12,17 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from encoder4editing_jax.converters import stylegan2, table as tables, transfer
+from encoder4editing_jax.converters import (
+  sources,
+  stylegan2,
+  table as tables,
+  transfer,
+)
 from encoder4editing_jax.converters.irse import (
   body_arguments,
   body_table,
   is_resnet,
 )
+from encoder4editing_jax.converters.sources import Source
 from encoder4editing_jax.converters.table import (
   CONV,
   LINEAR,
   Row,
-  Source,
   Table,
   flattened,
   linear,
@@ -207,10 +212,10 @@ def to_inverter(
       disagree, or as `transfer.fill`.
   """
   opts = read_options(checkpoint)
-  state = stylegan2.unwrap(checkpoint, "state_dict")
-  source = tables.below(state, "encoder.")
+  state = sources.unwrap(checkpoint)
+  source = sources.below(state, "encoder.")
   cls = encoder_class(source, encoder_type or opts.get("encoder_type"))
-  g_arguments = stylegan2.generator_arguments(tables.below(state, "decoder."))
+  g_arguments = stylegan2.generator_arguments(sources.below(state, "decoder."))
   size, d = g_arguments["size"], g_arguments["style_dim"]
   n = 2 * (size.bit_length() - 1) - 2
   e_arguments = encoder_arguments(source, cls, n, d)

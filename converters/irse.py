@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from encoder4editing_jax.converters import table as tables, transfer
+from encoder4editing_jax.converters import sources, table as tables, transfer
+from encoder4editing_jax.converters.sources import Source
 from encoder4editing_jax.converters.table import (
   Row,
-  Source,
   Table,
   kernel,
   norm,
@@ -176,8 +176,7 @@ def to_backbone(checkpoint: Mapping[str, Any]) -> irse.Backbone | resnet.ResNet:
   Raises:
     ValueError: see `transfer.fill`.
   """
-  inner = checkpoint.get("state_dict")
-  source = inner if isinstance(inner, Mapping) else checkpoint
+  source = sources.unwrap(checkpoint)
   if is_resnet(source):
     arguments = resnet_arguments(source)
     module = transfer.abstract(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from encoder4editing_jax import weights
-from encoder4editing_jax.converters.identify import convert
+from encoder4editing_jax.converters.converting import convert
 from encoder4editing_jax.converters.limits import CheckpointError
 from encoder4editing_jax.converters.reader import read
 
@@ -58,6 +58,7 @@ def check_file(path: Path) -> None:
 
   Raises:
     FileNotFoundError: with the files of a folder that might be meant.
+    ValueError: it is a pipe or a device.
   """
   if path.is_dir():
     inside = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
@@ -66,3 +67,5 @@ def check_file(path: Path) -> None:
     raise FileNotFoundError(f"{path} is a folder; {which}.")
   if not path.exists():
     raise FileNotFoundError(f"{path} is not there; check the path.")
+  if not path.is_file():  # reading it might never end
+    raise ValueError(f"{path} is a pipe or a device; save it as a file first.")

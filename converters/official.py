@@ -9,7 +9,6 @@ computes with it only in batch normalisation without momentum, which none of
 these networks has.
 """
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +16,11 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from encoder4editing_jax.converters import inverter as frameworks, transfer
+from encoder4editing_jax.converters import (
+  inverter as frameworks,
+  notes,
+  transfer,
+)
 from encoder4editing_jax.converters.discriminators import (
   discriminator_table,
   latent_discriminator_table,
@@ -51,7 +54,6 @@ _ENCODER_TYPES = {
   "WPlusEncoder": "BackboneEncoderUsingLastLayerIntoWPlus",
 }
 _INTO_W = "BackboneEncoderUsingLastLayerIntoW"
-_log = logging.getLogger("encoder4editing_jax.converters")
 
 
 def order(name: str) -> tuple[int, ...]:
@@ -78,7 +80,7 @@ def _state_dict(module: nnx.Module, table: Table) -> dict[str, Array]:
 
 
 def _warn(option: str, value: Any) -> None:
-  _log.warning(
+  notes.warn(
     f"the original code has no {option}={value}; its results will differ from "
     "those here where it matters."
   )

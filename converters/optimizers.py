@@ -15,7 +15,9 @@ from flax import nnx
 
 from encoder4editing_jax import weights
 from encoder4editing_jax.converters import official, transfer
-from encoder4editing_jax.converters.table import Array, Source, Table
+from encoder4editing_jax.converters.sources import Source
+from encoder4editing_jax.converters.table import Array, Table
+from encoder4editing_jax.training.snapshots import OptimizerState
 
 _BUFFERS = re.compile(
   r"(.*\.)?(running_mean|running_var|num_batches_tracked|kernel|noise_\d+)"
@@ -35,28 +37,6 @@ _RANGER = {"alpha", "k", "N_sma_threshhold"}
 _HARMLESS = {"foreach", "capturable", "differentiable", "fused", "initial_lr"}
 _HARMLESS |= {"step_counter", "decoupled_weight_decay"}
 _MUST_BE_OFF = {"amsgrad", "maximize"}
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerState:
-  """Where Adam or Ranger stood.
-
-  Ranger is RAdam with lookahead and centred gradients: of parameters with more
-  than one axis, the mean over all but the outputs is taken off (outputs are
-  the last axis of our kernels).
-  """
-
-  name: str
-  """"adam" or "ranger"."""
-  hyperparameters: dict[str, float]
-  """`lr`, `b1`, `b2`, `eps`, `weight_decay`; of Ranger also `alpha`, `k`
-  (lookahead) and `n_sma_threshold`."""
-  steps: dict[str, Array]
-  """Steps taken by leaf, int32: `[]`, or `[n]` of leaves that stack n official
-  parameters. A parameter that never had a gradient has taken none."""
-  moments: dict[str, dict[str, Array]]
-  """`mu` and `nu`, means of gradients and of their squares; of Ranger also
-  `slow`, the weights of its lookahead. By leaf, in our layout, float32."""
 
 
 def parameter_names(state: Source, what: str) -> list[str]:

@@ -1,7 +1,5 @@
 """What a conversion found and did, as plain values and as text."""
 
-import contextlib
-import logging
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,8 +8,6 @@ from typing import Any
 from flax import nnx
 
 from encoder4editing_jax import architectures
-
-_log = logging.getLogger("encoder4editing_jax.converters")
 
 # Why a tensor has no use here, by the end of its name.
 TENSORS = (
@@ -22,48 +18,12 @@ TENSORS = (
 # Why an entry beside the network has none.
 ENTRIES = (
   (r".*optim(izer)?(_state_dict)?", "state of an optimizer"),
-  (r"discriminator_state_dict|[dD]", "another network"),
+  (r"discriminator_state_dict|[dD]|[01]", "another network"),
   (r"[gG]_ema", "another network"),
   (r"[gG]", "the generator before averaging over steps"),
   (r"global_step|best_val_loss|epoch|args|ada_aug_p", "about a training run"),
 )
 OTHERWISE = "of no use here"
-
-
-class Notes(logging.Handler):
-  """What converters report while they work.
-
-  Attributes:
-    unused: names of tensors that fill no leaf.
-    provenance: what of the weights is not from the file, and how it was made.
-    warnings: what a user should know.
-  """
-
-  def __init__(self) -> None:
-    super().__init__(logging.INFO)
-    self.unused: list[str] = []
-    self.provenance: dict[str, str] = {}
-    self.warnings: list[str] = []
-
-  def emit(self, record: logging.LogRecord) -> None:
-    """Takes one record of the converters' logger."""
-    self.unused += getattr(record, "unused", ())
-    self.provenance |= getattr(record, "provenance", {})
-    if record.levelno >= logging.WARNING:
-      self.warnings.append(record.getMessage())
-
-
-@contextlib.contextmanager
-def collected() -> Iterator[Notes]:
-  """The notes of the conversions inside this context."""
-  notes, level = Notes(), _log.level
-  _log.addHandler(notes)
-  _log.setLevel(logging.INFO)
-  try:
-    yield notes
-  finally:
-    _log.setLevel(level)
-    _log.removeHandler(notes)
 
 
 def grouped(

@@ -4,7 +4,6 @@ The names that e4e, pSp and ReStyle use for their decoders. Everything about
 the architecture is read from shapes.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +11,12 @@ import jax
 import numpy as np
 
 from encoder4editing_jax import ops
-from encoder4editing_jax.converters import table as tables
+from encoder4editing_jax.converters import notes, table as tables
+from encoder4editing_jax.converters.sources import Source
 from encoder4editing_jax.converters.table import (
   Fixed,
   Layout,
   Row,
-  Source,
   Table,
   linear,
 )
@@ -27,7 +26,6 @@ W_AVG_SAMPLES = 10_000
 W_AVG_SEED = 0
 FILTER: np.ndarray = np.outer(ops.FIR, ops.FIR).astype(np.float32)
 _USUAL_BASES = (32768, 16384)  # configurations F and E
-_log = logging.getLogger("encoder4editing_jax.converters")
 
 MODULATED = Layout(
   lambda x: x[0].transpose(2, 3, 1, 0),
@@ -132,19 +130,6 @@ def generator_arguments(source: Source) -> dict[str, Any]:
   }
 
 
-def unwrap(checkpoint: Mapping[str, Any], *names: str) -> Source:
-  """The first entry of these names that a checkpoint has.
-
-  If it has none of them it is a bare state_dict, perhaps with `latent_avg`.
-  """
-  for name in names:
-    if isinstance(checkpoint.get(name), Mapping):
-      return checkpoint[name]
-  beside = ("latent_avg", "opts")
-  rest = {k: k for k in checkpoint if k not in beside}
-  return tables.Renamed(checkpoint, rest)
-
-
 def latent_avg_rows(value: Any, n: int, d: int) -> np.ndarray:
   """`latent_avg` as `[n d]`; files hold `(d,)`, `(1, d)` or `(n, d)`.
 
@@ -170,9 +155,7 @@ def centre(rows: np.ndarray) -> np.ndarray:
 def compute_w_avg(generator: Generator) -> jax.Array:
   """The mean code of a generator whose file has none; always the same."""
   how = f"mean of {W_AVG_SAMPLES} random codes (seed {W_AVG_SEED})"
-  _log.warning(
-    "the checkpoint has no latent_avg; computed it as the %s.",
-    how,
-    extra={"provenance": {"w_avg": how}},
+  notes.warn(
+    f"the checkpoint has no latent_avg; computed it as the {how}.", w_avg=how
   )
   return generator.mean_latent(W_AVG_SAMPLES, jax.random.key(W_AVG_SEED))

@@ -9,19 +9,23 @@ networks compute in float32, or in bfloat16 where `dtype` says so. The bound
 that half precision needs (`conv_clamp`) is, since it can change pictures.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from encoder4editing_jax.converters import options, table as tables
+from encoder4editing_jax.converters import (
+  notes,
+  options,
+  sources,
+  table as tables,
+)
 from encoder4editing_jax.converters.options import Rule
+from encoder4editing_jax.converters.sources import Source
 from encoder4editing_jax.converters.stylegan2 import FILTER, channel_rule
 from encoder4editing_jax.converters.table import (
   CONV,
   Fixed,
   Layout,
   Row,
-  Source,
   Table,
   flattened,
   kernel,
@@ -69,7 +73,6 @@ OTHER_DISCRIMINATORS = {
 }
 _FILTERS = (Fixed("resample_filter", FILTER),)
 _MARKS = ("synthesis.b4.const", "synthesis.input.freqs", "b4.conv.weight")
-_log = logging.getLogger("encoder4editing_jax.converters")
 
 
 class Network(NamedTuple):
@@ -85,8 +88,10 @@ def _is_module(value: Any) -> bool:
 
 
 def _is_network(value: Any) -> bool:
-  flat = isinstance(value, Mapping) and any(mark in value for mark in _MARKS)
-  return flat or _is_module(value)
+  if not isinstance(value, Mapping):
+    return False
+  names = sources.single(value)
+  return _is_module(value) or any(mark in names for mark in _MARKS)
 
 
 def holds(checkpoint: Any) -> bool:
@@ -94,7 +99,8 @@ def holds(checkpoint: Any) -> bool:
   names = ("G_ema", "G", "D")
   if not isinstance(checkpoint, Mapping):
     return False
-  return _is_network(checkpoint) or any(name in checkpoint for name in names)
+  inner = (checkpoint, checkpoint.get("state_dict"))
+  return any(map(_is_network, inner)) or any(n in checkpoint for n in names)
 
 
 def collect(module: Mapping[str, Any], path: str = "") -> Network:
@@ -120,7 +126,7 @@ def find(checkpoint: Mapping[str, Any], names: tuple[str, ...]) -> Network:
   Raises:
     ValueError: it has none of them.
   """
-  entries = (checkpoint.get(name) for name in names)
+  entries = (checkpoint.get(name) for name in (*names, "state_dict"))
   candidates = [checkpoint, *entries]
   network = next((c for c in candidates if _is_network(c)), None)
   if network is None:
@@ -130,12 +136,12 @@ def find(checkpoint: Mapping[str, Any], names: tuple[str, ...]) -> Network:
     )
   if _is_module(network):
     return collect(network)
-  _log.warning(
+  notes.warn(
     "a state_dict does not say whether its network clamps (conv_clamp) nor "
     "how it groups images (mbstd_group_size); took StyleGAN2's usual options. "
     "Pass the pickle itself to keep them."
   )
-  return Network(dict(network), {})
+  return Network(dict(sources.single(network)), {})
 
 
 # Generators.

@@ -12,20 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from encoder4editing_jax.converters import options, table as tables
+from encoder4editing_jax.converters import (
+  notes,
+  options,
+  sources,
+  table as tables,
+)
 from encoder4editing_jax.converters.options import Rule
+from encoder4editing_jax.converters.sources import Source
 from encoder4editing_jax.converters.stylegan2 import MAP, channel_rule
 from encoder4editing_jax.converters.table import (
   SAME,
   Layout,
   Row,
-  Source,
   Table,
   flattened,
 )
 from encoder4editing_jax.models.discriminator import GROUP, Discriminator
 from encoder4editing_jax.models.stylegan2 import Generator
 
+_MARKS = ("synthesis/4x4/Const/const", "4x4/Dense0/weight")
 OLDEST = 4  # version of the pickles; 3 and below are StyleGAN's and older
 
 # The only layout that computes: float32 has no exact inverse for it.
@@ -59,16 +65,24 @@ OTHER_NETWORKS = {
 }
 
 
+def _is_flat(value: Any) -> bool:
+  """Whether these are the variables of one network, by name."""
+  if not isinstance(value, Mapping):
+    return False
+  names = sources.single(value)
+  return any(mark in names for mark in _MARKS)
+
+
 def _is_network(value: Any) -> bool:
   state = value.get("state") if isinstance(value, Mapping) else None
   return isinstance(state, Mapping) and "variables" in state
 
 
 def holds(checkpoint: Any) -> bool:
-  """Whether this is a pickle of the TensorFlow code, or a network of one."""
+  """Whether this is a pickle of the TensorFlow code, or a network of it."""
   if isinstance(checkpoint, (tuple, list)):
     return len(checkpoint) == 3 and all(map(_is_network, checkpoint))
-  return _is_network(checkpoint)
+  return _is_network(checkpoint) or _is_flat(checkpoint)
 
 
 def _variables(state: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -95,6 +109,14 @@ def find(
   Raises:
     ValueError: it is too old, or of a kind that is not supported.
   """
+  if _is_flat(checkpoint):
+    notes.warn(
+      "variables do not say how their network was built; took StyleGAN2's "
+      "usual options. Pass the pickle itself to keep them."
+    )
+    variables = dict(sources.single(checkpoint))
+    options.check_names(variables, OTHER_NETWORKS)
+    return variables, {"build_func_name": "D_stylegan2"}
   whole = isinstance(checkpoint, (tuple, list))
   state = (checkpoint[index] if whole else checkpoint)["state"]
   version = state.get("version", 0)

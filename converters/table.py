@@ -8,15 +8,14 @@ computed with: a round trip is exact.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from encoder4editing_jax.converters import hints
+from encoder4editing_jax.converters import recognition
+from encoder4editing_jax.converters.sources import Source
 
 Array = np.ndarray
-Source = Mapping[str, Any]
 Shape = tuple[int, ...]
 MOST_LAYERS = 4096  # also the largest side of a map
 
@@ -169,7 +168,7 @@ def shape(source: Source, name: str, ndim: int, what: str) -> Shape:
     usual = "pass its whole state_dict to the converter of its kind"
     raise ValueError(
       f"{name!r} is missing, so this is not {what} (it holds {some}, ...); "
-      f"{hints.advice(source) or usual}."
+      f"{recognition.advice(source) or usual}."
     )
   found = tuple(np.shape(source[name]))
   if len(found) != ndim:
@@ -178,29 +177,3 @@ def shape(source: Source, name: str, ndim: int, what: str) -> Shape:
       "damaged or of another network."
     )
   return found
-
-
-class Renamed(Mapping[str, Any]):
-  """Some entries of another mapping under other names.
-
-  Values are taken when they are asked for: those of a file are read then.
-  """
-
-  def __init__(self, source: Source, names: Mapping[str, str]):
-    self._source = source
-    self._names = names
-
-  def __getitem__(self, name: str) -> Any:
-    return self._source[self._names[name]]
-
-  def __iter__(self) -> Iterator[str]:
-    return iter(self._names)
-
-  def __len__(self) -> int:
-    return len(self._names)
-
-
-def below(source: Source, prefix: str) -> Source:
-  """The entries whose names start with `prefix`, without it."""
-  n = len(prefix)
-  return Renamed(source, {k[n:]: k for k in source if k.startswith(prefix)})

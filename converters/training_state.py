@@ -5,7 +5,6 @@ optimizer has the parameters of the encoder and, where it was trained, those of
 the decoder; it is Ranger, or Adam.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,6 @@ from encoder4editing_jax.converters.inverter import (
   to_inverter,
 )
 from encoder4editing_jax.converters.optimizers import (
-  OptimizerState,
   parameter_group,
   parameter_names,
   read_steps,
@@ -29,27 +27,10 @@ from encoder4editing_jax.converters.optimizers import (
   to_optimizer_state,
 )
 from encoder4editing_jax.models.discriminator import LatentDiscriminator
-from encoder4editing_jax.models.inverter import Inverter
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingState:
-  """A training run of e4e between two steps."""
-
-  inverter: Inverter
-  step: int
-  """Steps taken: one more than the file's `global_step`, which counts from 0
-  and is saved after its step."""
-  optimizer: OptimizerState
-  """By leaves of the inverter: `encoder.*` and, of runs that trained the
-  decoder, `generator.*`."""
-  discriminator: LatentDiscriminator | None
-  """None, as its optimizer, of runs without adversarial loss."""
-  discriminator_optimizer: OptimizerState | None
-  best_val_loss: float | None
-  """None before the first validation."""
-  opts: dict[str, Any]
-  """The run's options, as in the file."""
+from encoder4editing_jax.training.snapshots import (
+  OptimizerState,
+  TrainingState,
+)
 
 
 def to_training_state(
@@ -57,7 +38,7 @@ def to_training_state(
 ) -> TrainingState:
   """The training run in a checkpoint with `--save_training_data`.
 
-  For programs of your own: the trainer does not start from it yet.
+  The trainer goes on from it: `weights.start_from` names such a file.
 
   Pools of codes, random numbers and the order of images are not in such files.
 

@@ -1,6 +1,5 @@
 """Moves arrays as a table says, from a checkpoint to a module and back."""
 
-import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,16 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from encoder4editing_jax.converters import notes
+from encoder4editing_jax.converters.sources import Source
 from encoder4editing_jax.converters.table import (
   Array,
   Row,
   Shape,
-  Source,
   Table,
 )
 from encoder4editing_jax.weights import leaves
-
-_log = logging.getLogger("encoder4editing_jax.converters")
 
 
 def source_shapes(module: nnx.Module, table: Table) -> dict[str, Shape]:
@@ -79,10 +77,7 @@ def _check_names(table: Table, shapes: Iterable[str], source: Source) -> None:
     "the checkpoint has {}, which this network does not; remove what does not "
     "belong to it, or convert it as the network that it is.",
   )
-  unused = sorted(map(str, set(source) - needed))
-  _log.info(
-    "%d tensors have no use here", len(unused), extra={"unused": unused}
-  )
+  notes.unused(sorted(map(str, set(source) - needed)))
 
 
 def _check_fixed(table: Table, source: Source) -> None:

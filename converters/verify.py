@@ -16,11 +16,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax.data import images
+from encoder4editing_jax.metrics import pixels
 from encoder4editing_jax.models.inverter import Inverter, crop_and_pool
 
 RESTYLE_STEPS = 5  # as published
 RANDOM_CODES = 256
-PEAK = 2.0  # of images in [-1, 1]
 NOT_FINITE = "broken: the output is not finite"
 
 
@@ -65,17 +65,16 @@ def verify(
     `flat_psnr_db`. Numbers that are not finite are None.
   """
   image, again, start, far, usual = found = _run(inverter, picture)
-  l2 = float(np.mean((again - picture) ** 2))
   flat = picture.mean((1, 2), keepdims=True)
   numbers = {
     "image_min": float(image.min()),
     "image_max": float(image.max()),
     "distance": float(far),
     "random_distance": float(usual),
-    "l2": l2,
-    "psnr_db": psnr(l2),
-    "mean_code_psnr_db": psnr(float(np.mean((start - picture) ** 2))),
-    "flat_psnr_db": psnr(float(np.mean((flat - picture) ** 2))),
+    "l2": float(np.mean((again - picture) ** 2)),
+    "psnr_db": _decibel(again, picture),
+    "mean_code_psnr_db": _decibel(start, picture),
+    "flat_psnr_db": _decibel(np.broadcast_to(flat, picture.shape), picture),
   }
   finite = all(np.isfinite(x).all() for x in found)
   ok, verdict = judge(numbers) if finite else (False, NOT_FINITE)
@@ -106,6 +105,10 @@ def _run(inverter: Inverter, picture: np.ndarray) -> list[np.ndarray]:
   return [np.asarray(x) for x in run(state, jnp.asarray(picture), z)]
 
 
+def _decibel(image: np.ndarray, picture: np.ndarray) -> float:
+  return pixels.psnr(jnp.asarray(image), jnp.asarray(picture)).item()
+
+
 def judge(numbers: dict[str, float]) -> tuple[bool, str]:
   """Whether the numbers of `verify` are those of a sound model, in words."""
   others = {
@@ -124,8 +127,3 @@ def judge(numbers: dict[str, float]) -> tuple[bool, str]:
     "encoder_type is another, the picture is not aligned as the encoder's "
     "training pictures were, or the file is damaged"
   )
-
-
-def psnr(l2: float) -> float:
-  """Decibels of a mean squared error; below 1e-12 it counts as that."""
-  return 10 * (math.log10(PEAK**2) - math.log10(max(l2, 1e-12)))

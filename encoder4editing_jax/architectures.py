@@ -107,5 +107,30 @@ def build(
   return cls(**values)
 
 
+def with_dtype(module: nnx.Module, dtype: str) -> nnx.Module:
+  """The same network, which computes in another type.
+
+  Args:
+    module: is not changed, and shares its arrays.
+    dtype: of the activations, "float32" or "bfloat16"; parameters, statistics
+      and results stay float32.
+  """
+  tree = _in_dtype(architecture(module), dtype)
+  state = nnx.state(module)
+  flat = nnx.to_flat_state(state)
+  shapes = {".".join(map(str, path)): leaf.shape for path, leaf in flat}
+  other = nnx.eval_shape(lambda: build(tree, shapes))
+  nnx.update(other, state)
+  return other
+
+
+def _in_dtype(tree: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+  parts = {
+    k: _in_dtype(v, dtype) if isinstance(v, Mapping) else v
+    for k, v in tree.items()
+  }
+  return parts | ({"dtype": dtype} if "dtype" in tree else {})
+
+
 def _tuples(value: Any) -> Any:
   return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -15,6 +15,11 @@ from typing import Any, Literal
 
 from encoder4editing_jax import config_rules
 from encoder4editing_jax.config_losses import Loss as Loss, Weights as Weights
+from encoder4editing_jax.config_optim import (
+  Discriminator as Discriminator,
+  Optim as Optim,
+  Progressive as Progressive,
+)
 
 FACEWORLD = config_rules.FACEWORLD
 
@@ -95,20 +100,30 @@ class Model:
     "GradualStyleEncoder",
     "SingleStyleEncoder",
     "WPlusEncoder",
+    "BackboneEncoder",
+    "ProgressiveBackboneEncoder",
+    "ResNetBackboneEncoder",
+    "ResNetProgressiveBackboneEncoder",
+    "ResNetGradualStyleEncoder",
   ] = "Encoder4Editing"
-  """Class of the encoder. Only Encoder4Editing has stages."""
+  """Class of the encoder. Those of e4e (Encoder4Editing and Progressive...)
+  have stages; the last five are ReStyle's, see model.refinements."""
+
+  refinements: int = 0
+  """ReStyle's steps in which the encoder betters its own reconstruction
+  (published: 5); 0 is one pass, in which it sees the image alone."""
 
   generator: str = FACEWORLD
-  """Generator file (.safetensors), or "faceworld" for the small generator of
-  rendered faces that comes with the package."""
+  """File of a generator or a whole model, of this library or official, or
+  "faceworld" for the small generator of rendered faces in the package."""
 
   n_styles: int | None = None
   """Styles that the encoder predicts; None takes as many as the generator
   has, a number is checked against it."""
 
-  num_layers: int = 50
-  """Depth of the backbone: 50, 100 or 152 as published; 10, 18 or 34 for
-  small runs."""
+  num_layers: int | None = None
+  """Depth of the body: 50, 100 or 152 as published (of ResNet... encoders 34);
+  10, 18 or 34 for small runs. None is 50 (34)."""
 
   channels: tuple[int, ...] = (64, 128, 256, 512)
   """Channels of the four stages of the backbone."""
@@ -116,77 +131,9 @@ class Model:
   train_decoder: bool = False
   """Train the generator too, but for its mapping network."""
 
-
-@dataclass(frozen=True)
-class Optim:
-  """Optimizer of the encoder."""
-
-  name: Literal["ranger", "adam", "sgd"] = "ranger"
-  """Optimizer: Ranger as published (rectified Adam with centralised gradients
-  and lookahead), Adam with PyTorch's defaults, or plain gradient descent."""
-
-  lr: float = 1e-4
-  """Learning rate."""
-
-  clip_norm: float | None = None
-  """Largest norm of the whole gradient; a longer one is scaled down to it.
-  None leaves gradients as they are."""
-
-  schedule: Literal["constant", "cosine"] = "constant"
-  """Learning rate over the run: constant, or a cosine down to 0 at
-  run.steps."""
-
-  warmup: int = 0
-  """Steps over which the learning rate rises from 0."""
-
-  ema: float = 0.0
-  """Decay of a moving average of the encoder, which is evaluated and exported
-  in its place, as in 0.999; 0 keeps no average."""
-
-  batch_statistics: Literal["once", "published"] = "once"
-  """How far the encoder's running statistics move in a step: as by the one
-  pass over the batch that is made, or as published, by two where there is a
-  discriminator (one pass for each of the two networks)."""
-
-
-@dataclass(frozen=True)
-class Discriminator:
-  """The latent discriminator, which tells sampled styles from encoded."""
-
-  lr: float = 2e-5
-  """Learning rate of its optimizer: Adam, or plain gradient descent where
-  optim.name is "sgd"."""
-
-  hidden: int = 512
-  """Width of its hidden layers."""
-
-  n_layers: int = 4
-  """Number of its linear layers."""
-
-  r1: float = 10.0
-  """Weight of the R1 gradient penalty on real styles; 0 leaves it out."""
-
-  r1_every: int = 16
-  """Steps between two penalty updates (lazy regularisation)."""
-
-  pool: int = 50
-  """Codes in each history pool; 0 shows the newest codes only, and of the
-  encoded ones only the first style."""
-
-
-@dataclass(frozen=True)
-class Progressive:
-  """Progressive training: the styles get their own offsets one by one."""
-
-  start: int | None = None
-  """Step at which the second style wakes; None trains all from the start."""
-
-  every: int = 2000
-  """Steps between one style's waking and the next."""
-
-  steps: tuple[int, ...] = ()
-  """The step at which each style wakes, the first at 0, in the place of start
-  and every; steps that are never reached leave a style asleep."""
+  dtype: Literal["float32", "bfloat16"] = "float32"
+  """Type of the activations of all networks. Parameters, batch statistics,
+  losses and optimizers are float32 in any case, and so is what is exported."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +145,16 @@ class Run:
 
   batch_size: int = 8
   """Images per step, over all devices together."""
+
+  microbatches: int = 1
+  """Parts in which each device takes its share of a batch, one after the
+  other, to save memory. Batch statistics are those of a part: smaller ones
+  are noisier, and the result is not quite that of one part."""
+
+  rematerialise: bool = False
+  """Keep only what leaves each block of a network, and compute the rest anew
+  for the gradient: less memory for more time. XLA's compiler for CPUs undoes
+  it."""
 
   seed: int = 0
   """Seed of weights, data order, noise and sampled styles."""

@@ -1,4 +1,4 @@
-"""The sections of the configuration about losses; see `config`."""
+"""The sections of the configuration about losses and weights; see `config`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -54,8 +54,22 @@ class Loss:
 
 @dataclass(frozen=True)
 class Weights:
-  """Networks that losses look through."""
+  """What was trained before: networks that losses look through, and what the
+  encoder starts from."""
 
   dir: str = "weights"
-  """Their folder, which `e4e weights FILE... --dir DIR` fills; needed only if
-  loss.lpips, lpips_crop, identity or moco is on."""
+  """Folder of networks, which `e4e weights FILE... --dir DIR` fills; needed
+  only if loss.lpips, lpips_crop, identity or moco is on, or weights.backbone
+  names a network of it."""
+
+  backbone: str = ""
+  """What the body of the encoder starts from, as published: "arcface_ir_se50"
+  (a network in weights.dir), or a file such as torchvision's ResNet-34 for
+  ReStyle's ResNet encoders. "" draws it. The heads are always drawn."""
+
+  start_from: str = ""
+  """File of an e4e, pSp or ReStyle model to start from, of this library or
+  official, in the place of weights.backbone. If it was saved with
+  --save_training_data, the run in it continues: step, optimizers and
+  discriminator too. Otherwise training begins at step 0 with its weights. A
+  checkpoint in the folder of the run comes before it. "" starts anew."""

@@ -10,8 +10,13 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 FACEWORLD = "faceworld"
-STAGED_ENCODERS = ("Encoder4Editing",)
+STAGED_ENCODERS = (
+  "Encoder4Editing",
+  "ProgressiveBackboneEncoder",
+  "ResNetProgressiveBackboneEncoder",
+)
 DEPTHS = (10, 18, 34, 50, 100, 152)
+RESNET_DEPTHS = (10, 18, 34)
 NEEDS_SOURCE = ("sketch", "segmentation")  # tasks whose sources are files
 TAKES_SOURCE = (*NEEDS_SOURCE, "frontalization")
 LEAST_LPIPS = 32  # pixels, for AlexNet's pools
@@ -49,10 +54,12 @@ LEAST = {
       "save_every",
       "most_skipped",
       "keep",
+      "microbatches",
     ),
     1,
   )
   | {"seed": 0},
+  "model": {"refinements": 0},
 }
 
 WORDS = {
@@ -123,15 +130,10 @@ def _rules(c: Any) -> Iterator[tuple[bool, str]]:
   strength = c.run.edit_strength
   bad = not math.isfinite(strength)
   yield bad, f"run.edit_strength is {strength}; set it to a finite number."
-  (h, w), layers = c.data.size, c.model.num_layers
+  h, w = c.data.size
   yield not c.data.train, f"data.train is empty; name a folder or {FACEWORLD}."
   yield min(h, w) < 16, f"data.size is {h} x {w}; set both to 16 or more."
-  yield (
-    layers not in DEPTHS,
-    (
-      f"model.num_layers is {layers}; use one of {', '.join(map(str, DEPTHS))}."
-    ),
-  )
+  yield from _encoder_rules(c)
   bad = len(c.model.channels) != 4 or min(c.model.channels, default=0) < 1
   yield bad, f"model.channels is {c.model.channels}; give four, 1 or more each."
   clip = c.optim.clip_norm
@@ -145,6 +147,27 @@ def _rules(c: Any) -> Iterator[tuple[bool, str]]:
   yield from _task_rules(c.data)
   yield from _loss_rules(c)
   yield from _progressive_rules(c)
+
+
+def _encoder_rules(c: Any) -> Iterator[tuple[bool, str]]:
+  """The same for the encoder."""
+  encoder, layers, n = c.model.encoder, c.model.num_layers, c.model.refinements
+  depths = RESNET_DEPTHS if encoder.startswith("ResNet") else DEPTHS
+  yield (
+    layers is not None and layers not in depths,
+    f"model.num_layers is {layers}; for {encoder} use one of "
+    f"{', '.join(map(str, depths))}, or None.",
+  )
+  yield (
+    ("Backbone" in encoder or "ResNet" in encoder) and not n,
+    f"model.encoder {encoder} is ReStyle's, which betters its own "
+    "reconstruction; set model.refinements to 1 or more (published: 5).",
+  )
+  yield (
+    n > 0 and c.data.task in NEEDS_SOURCE,
+    f"model.refinements is {n}, but a {c.data.task} cannot be compared with a "
+    "reconstruction; set it to 0.",
+  )
 
 
 def is_progressive(progressive: Any) -> bool:
@@ -193,7 +216,7 @@ def _progressive_rules(c: Any) -> Iterator[tuple[bool, str]]:
   yield (
     is_progressive(progressive) and c.model.encoder not in STAGED_ENCODERS,
     f"progressive.{name} is set, but {c.model.encoder} has no stages; use "
-    f"model.encoder {STAGED_ENCODERS[0]} or progressive.start None.",
+    f"model.encoder {' or '.join(STAGED_ENCODERS)}, or progressive.start None.",
   )
 
 

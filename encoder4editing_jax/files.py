@@ -11,7 +11,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
   """Gives a name beside `path` to write to; takes its place at the end.
 
   What was written is on the disk before it takes the place. If the block
-  raises, `path` stays as it was, and nothing lies beside it.
+  raises, or removes what it wrote, `path` stays as it was, and nothing lies
+  beside it.
 
   Raises:
     FileNotFoundError: there is no folder to put it in.
@@ -27,6 +28,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     unfinished.touch()
     mode = unfinished.stat().st_mode  # writers may choose a closer one
     yield unfinished
+    if not unfinished.exists():
+      return
     unfinished.chmod(mode)
     with unfinished.open("rb") as file:
       os.fsync(file.fileno())

@@ -9,6 +9,7 @@ optional entry `provenance` says where the weights are from; nothing depends on
 it.
 """
 
+import errno
 import json
 import math
 import os
@@ -75,6 +76,7 @@ def save(
   Raises:
     ValueError: the module could not be rebuilt from its attributes, a value
       exceeds the range of `dtype`, or `provenance` holds something else.
+    OSError: the file cannot be written; what was there stays.
   """
   path = Path(path)
   if dtype not in (None, "float16"):
@@ -117,8 +119,11 @@ def _narrow(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
 
 def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict) -> None:
   tensors = {k: np.asarray(v, order="C") for k, v in tensors.items()}
-  with files.replacing(path) as unfinished:
-    safetensors.numpy.save_file(tensors, unfinished, metadata)
+  try:
+    with files.replacing(path) as unfinished:
+      safetensors.numpy.save_file(tensors, unfinished, metadata)
+  except safetensors.SafetensorError as error:  # a full disk, for example
+    raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def _open(path: Path) -> tuple[Any, dict[str, Any], Shapes]:

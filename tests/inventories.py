@@ -81,6 +81,14 @@ def resnet(depths, bottleneck, prefix="", fc=("fc",)):
   return {prefix + k: v for k, v in out.items()}
 
 
+def iresnet():
+  """InsightFace's iresnet34, whose names are much like ResNet-34's."""
+  out = resnet((3, 4, 6, 3), False, fc=("fc", "features"))
+  for name in [name for name in out if name.endswith("conv1.weight")]:
+    out[name.replace("conv1", "prelu")] = zeros(64)
+  return out
+
+
 def moco(prefix="module."):
   depths, fc = (3, 4, 6, 3), ("fc.0", "fc.2")
   out = resnet(depths, True, f"{prefix}encoder_q.", fc)

@@ -2,8 +2,10 @@
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,14 @@ PACKAGE = "encoder4editing_jax"
 # A unit (a file or a folder) imports only from units on lower floors, or from
 # units to its left on its own floor.
 FLOORS = (
-  ("files", "config_rules", "config_losses", "config", "ops"),
+  (
+    "files",
+    "config_rules",
+    "config_losses",
+    "config_optim",
+    "config",
+    "ops",
+  ),
   ("models", "architectures", "weights", "weights_folder"),
   ("losses", "editing", "metrics", "align", "data", "faceworld"),
   ("training",),
@@ -98,6 +107,15 @@ def test_files_of_a_folder_do_not_import_each_other_in_circles():
   graphlib.TopologicalSorter(graph).prepare()
 
 
+def test_names_of_packages_do_not_hide_their_files():
+  for place in sources():
+    folder, _, file = place.rpartition("/")
+    if folder and not file.startswith("__"):
+      package = importlib.import_module(f"{PACKAGE}.{folder}")
+      value = getattr(package, file.removesuffix(".py"), None)
+      assert value is None or isinstance(value, types.ModuleType), place
+
+
 @pytest.mark.parametrize("place", sorted(sources()))
 def test_heavy_packages_have_one_owner(place):
   for name in imports(sources()[place]):
@@ -108,7 +126,8 @@ def test_heavy_packages_have_one_owner(place):
 
 
 @pytest.mark.parametrize(
-  "file", ["config.py", "config_losses.py", "config_rules.py"]
+  "file",
+  ["config.py", "config_losses.py", "config_optim.py", "config_rules.py"],
 )
 def test_the_config_needs_only_the_standard_library(file):
   for name in imports(ROOT / PACKAGE / file):

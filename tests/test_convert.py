@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -175,7 +176,35 @@ def test_a_failed_write_leaves_nothing(
     raise OSError("disk full")
 
   monkeypatch.setattr(weights, "save", full)
-  assert "disk full" in refused(capsys, discriminator)
+  said = refused(capsys, discriminator)
+  assert "d.safetensors cannot be written: disk full. Nothing was" in said
+  assert names(tmp_path) == ["d.pt"]
+
+
+def test_a_disk_that_is_full_is_told(discriminator, tmp_path, capsys):
+  own = tmp_path / "own.safetensors"
+  assert run(discriminator, own) == 0
+  usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+  for words in ((discriminator,), (own, "--to", "torch")):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, usual[1]))
+    try:
+      said = refused(capsys, *words)
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert "cannot be written: " in said and "File too large" in said
+    assert names(tmp_path) == ["d.pt", "own.safetensors"]
+
+
+def test_interrupting_leaves_nothing(
+  discriminator, tmp_path, monkeypatch, capsys
+):
+  def interrupted(module, path, provenance):
+    path.write_bytes(b"half")
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(weights, "save", interrupted)
+  assert run(discriminator) == 130
+  assert capsys.readouterr().err.startswith("error: interrupted")
   assert names(tmp_path) == ["d.pt"]
 
 
@@ -186,10 +215,12 @@ def test_mistakes_are_told_in_one_line_and_leave_no_file(
   assert run(discriminator, native) == 0
   converters.write(inventories.lpips("vgg"), tmp_path / "lin.pth")
   converters.write({"model": {"a": 1}}, tmp_path / "other.pt")
+  os.mkfifo(tmp_path / "pipe")
   before = names(tmp_path)
   for words, said in (
     ([tmp_path / "absent.pt"], "absent.pt is not there"),
     ([tmp_path], "is a folder; give one of its files"),
+    ([tmp_path / "pipe"], "is a pipe or a device; save it as a file"),
     ([tmp_path / "lin.pth"], "layers of LPIPS for VGG-16; give it to `e4e we"),
     ([tmp_path / "other.pt"], "of no known kind; at its top are 'model'"),
     ([native], "a file of this library already"),

@@ -1,5 +1,6 @@
 """Converters of feature networks and directions: whole, or refused by name."""
 
+import inventories
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -183,19 +184,22 @@ def test_a_harmed_tensor_is_named(kind, name, harm, request):
   harm(state, name)
   if name == f"{MOCO}conv1.weight" and harm in (harm_drop, harm_rename):
     name = "conv1.weight"  # it is no longer known where it was
+  name = name.removeprefix("module.")
   with pytest.raises(ValueError, match=name.replace(".", r"\.")):
     convert(state)
 
 
-def test_networks_for_others_are_told_what_they_are(alex, moco, resnet50):
+def test_networks_for_others_are_told_what_they_are(alex, moco):
+  published = inventories.resnet((3, 4, 6, 3), True)
+  stylegan = dict.fromkeys(("input.input", "style.1.weight", "to_rgb1.bias"))
   heads = {k: v for k, v in alex.items() if is_head(k)}
   trunk = {k: v for k, v in alex.items() if not is_head(k)}
   for convert, state, words in (
     (converters.to_arcface, moco, "not an ArcFace.*MoCo.* to to_moco"),
-    (converters.to_arcface, resnet50, "ResNet-50.* to to_moco"),
-    (converters.to_generator, alex, "AlexNet.*to_lpips with net="),
-    (converters.to_moco, {"input.input": 0}, "generator.* to to_generator"),
-    (converters.to_backbone, resnet50, "layer1.0.conv3.weight.*to_moco"),
+    (converters.to_arcface, published, "torchvision's ResNet-50: .*to_moco"),
+    (converters.to_generator, alex, "AlexNet.*to_lpips as trunk, with net="),
+    (converters.to_moco, stylegan, "generator.* to to_generator"),
+    (converters.to_backbone, published, "layer1.0.conv3.weight.*to_moco"),
     (converters.to_directions, {"state_dict": moco}, "no directions.*to_moco"),
     (lambda x: converters.to_lpips(x, heads, "vgg"), trunk, 'net="alex"'),
     (lambda x: converters.to_lpips(x, x), trunk, "linear lacks.*AlexNet"),

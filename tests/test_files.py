@@ -32,3 +32,12 @@ def test_what_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     raise RuntimeError("half")
   assert path.read_text() == "old"
   assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_what_is_removed_leaves_the_old_file(tmp_path):
+  path = tmp_path / "a.txt"
+  files.replace_text(path, "old")
+  with files.replacing(path) as unfinished:
+    unfinished.unlink()
+  assert path.read_text() == "old"
+  assert os.listdir(tmp_path) == ["a.txt"]

@@ -1,8 +1,5 @@
 """Every published kind of file is told from every other."""
 
-import dataclasses
-import sys
-
 import inventories as known
 import numpy as np
 import pytest
@@ -10,7 +7,7 @@ import torch_files as files
 from goldens.recipe import recipe_keys
 
 from encoder4editing_jax import converters
-from encoder4editing_jax.converters import kinds
+from encoder4editing_jax.converters import converting, kinds
 
 
 def golden(name):
@@ -50,6 +47,7 @@ EXPECTED = [
   ("arcface-ir-se50", golden, "ir_se50"),
   ("curricularface-ir101", golden, "ir100"),
   ("arcface", golden, "ir_se152"),
+  ("insightface-iresnet", known.iresnet),
   ("moco", known.moco),
   ("moco", known.moco, ""),
   ("lpips-alex-linear", known.lpips, "alex"),
@@ -123,7 +121,8 @@ def test_rows_are_complete():
   assert len(set(names)) == len(names)
   for kind in kinds.KINDS:
     assert kind.marks and all(mark.has for mark in kind.marks), kind.name
-    assert kind.part or kind.advice
+    assert bool(kind.converter) != bool(kind.advice), kind.name
+    assert kind.converter in {*converting.CONVERTERS, None}
     assert not kind.advice.endswith("."), kind.name
 
 
@@ -201,12 +200,8 @@ def test_parts_are_converted_as_what_they_are(monkeypatch):
     seen.append(checkpoint)
     return "converted"
 
-  rows = []
-  for row in kinds.KINDS:
-    convert = to_discriminator if row.part == "discriminator" else row.convert
-    rows.append(dataclasses.replace(row, convert=convert))
-  module = sys.modules["encoder4editing_jax.converters.identify"]
-  monkeypatch.setattr(module, "KINDS", tuple(rows))
+  name = "to_discriminator"
+  monkeypatch.setitem(converting.CONVERTERS, name, to_discriminator)
   assert converters.convert(whole, part="discriminator") == "converted"
   assert seen == [whole]
 

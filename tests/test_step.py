@@ -24,8 +24,8 @@ from encoder4editing_jax.models.moco import MoCo
 from encoder4editing_jax.models.stylegan2 import Generator
 from encoder4editing_jax.training import (
   parallel,
+  passes,
   state as states,
-  step as step_module,
 )
 from encoder4editing_jax.training.step import make_train_step, stage_at
 
@@ -116,7 +116,8 @@ def vmap_step(step, n):
 
 def train(step, networks, devices=None, config=CONFIG):
   state = states.create_state(config, networks)
-  frozen = states.create_frozen(networks)
+  start = config.data.size if config.model.refinements else None
+  frozen = states.create_frozen(networks, start)
   if devices:
     state = parallel.replicate(state, devices)
     frozen = parallel.replicate(frozen, devices)
@@ -334,7 +335,7 @@ def test_statistics_can_move_as_by_two_passes():
   before, batch = 3.0, -2.0
   once = 0.9 * before + 0.1 * batch
   twice = 0.9 * once + 0.1 * batch
-  found = step_module._as_by_two_passes({"mean": before}, {"mean": once})
+  found = passes._as_by_two_passes({"mean": before}, {"mean": once})
   assert found["mean"] == pytest.approx(twice)
 
 

@@ -10,6 +10,7 @@ from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import stylegan_files as ada
 import torch_files as files
@@ -17,11 +18,14 @@ from flax import nnx
 from goldens.recipe import recipe_normal, recipe_state_dict, recipe_tensor
 from random_weights import randomised
 from test_official import small
-from test_training_state import parameters
+from test_training_state import parameters, training_checkpoint
 
 from encoder4editing_jax import converters
 from encoder4editing_jax.converters import transfer
+from encoder4editing_jax.converters.start import load_start
 from encoder4editing_jax.models.arcface import ArcFace
+from encoder4editing_jax.training import start
+from encoder4editing_jax.training.adam import adam
 
 torch = pytest.importorskip(
   "torch", reason="PyTorch is not installed; `pip install torch` adds it"
@@ -260,3 +264,49 @@ def test_the_state_of_a_real_optimizer(tmp_path):
     np.testing.assert_array_equal(value, expected.transpose(2, 3, 1, 0))
   mean = recipe_tensor("latent_avg", (8, 16))
   np.testing.assert_array_equal(found.inverter.w_avg[...], mean)
+
+
+def test_the_discriminators_adam_goes_on_here(tmp_path):
+  """Three steps by PyTorch, and the fourth by both."""
+  net = torch.nn.Module()
+  net.mlp = torch.nn.Sequential(
+    torch.nn.Linear(6, 5), torch.nn.LeakyReLU(0.2), torch.nn.Linear(5, 1)
+  )
+  theirs = torch.optim.Adam(net.parameters(), lr=1e-2)
+
+  def descend(step):
+    gradients = {}
+    for name, parameter in net.named_parameters():
+      gradients[name] = recipe_normal(f"{name}/{step}", tuple(parameter.shape))
+      parameter.grad = torch.from_numpy(gradients[name])
+    theirs.step()
+    return gradients
+
+  for step in range(3):
+    descend(step)
+  checkpoint = to_torch(training_checkpoint()) | {
+    "discriminator_state_dict": net.state_dict(),
+    "discriminator_optimizer_state_dict": theirs.state_dict(),
+  }
+  torch.save(checkpoint, tmp_path / "run.pt")
+  run = load_start(tmp_path / "run.pt")
+  ours, weights = adam(1e-2), nnx.to_pure_dict(nnx.state(run.discriminator))
+  saved = run.discriminator_optimizer
+  state = start.filled(ours.init(weights), saved, weights, jnp.int32(3))
+  wanted = descend(3)
+  gradient = {
+    i: {
+      "kernel": jnp.asarray(wanted[f"mlp.{2 * i}.weight"].T),
+      "bias": jnp.asarray(wanted[f"mlp.{2 * i}.bias"]),
+    }
+    for i in range(2)
+  }
+  updates, _ = ours.update({"layers": gradient}, state, weights)
+  layers = optax.apply_updates(weights, updates)["layers"]
+  for i in range(2):
+    after = net.mlp[2 * i]
+    for found, expected in (
+      (layers[i]["kernel"], after.weight.detach().numpy().T),
+      (layers[i]["bias"], after.bias.detach().numpy()),
+    ):
+      np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7)

@@ -93,6 +93,14 @@ def test_a_run_leaves_what_it_promises_and_resumes_to_the_bit(
   results = json.loads((whole / "eval.json").read_text())
   assert results["step"] == 4 and results["images"] == 4
   assert f"PSNR {results['psnr']:.2f} dB" in done.stdout
+  evaluations = (whole / "metrics.jsonl").read_text().splitlines()
+  evaluations = [json.loads(x) for x in evaluations if "eval/score" in x]
+  scores = {x["step"]: x["eval/score"] for x in evaluations}
+  assert set(scores) == {2, 4}
+  assert results["best_step"] == min(scores, key=scores.get)
+  assert results["best_score"] == pytest.approx(min(scores.values()))
+  assert results["score"] == pytest.approx(results["l2"])  # its only term
+  weights.load(whole / "best.safetensors")
   with Image.open(whole / "inversions.png") as grid:
     assert grid.width > 256
   lines = (whole / "metrics.jsonl").read_text().splitlines()
@@ -181,7 +189,9 @@ def test_mistakes_end_at_once_with_one_line(
   card, tmp_path, capsys, flags, words
 ):
   workdir = tmp_path / "run"
-  status = cli.train(["--config", str(card), "--workdir", str(workdir), *flags])
+  status = cli.train_command(
+    ["--config", str(card), "--workdir", str(workdir), *flags]
+  )
   said = capsys.readouterr().err
   assert status == 2
   assert said.startswith("error: ") and said.count("\n") == 1, said
@@ -204,11 +214,11 @@ def test_empty_folders_and_unreadable_files_stop_the_run(
   images.mkdir()
   flags = ["--config", card, "--workdir", workdir, "--data.train", images]
   flags = list(map(str, flags))
-  assert cli.train(flags) == 2
+  assert cli.train_command(flags) == 2
   assert "holds no images; put" in capsys.readouterr().err
   Image.new("RGB", (8, 8)).save(images / "good.png")
   (images / "bad.png").write_bytes(b"\x89PNG nothing")
-  assert cli.train(flags) == 2
+  assert cli.train_command(flags) == 2
   said = capsys.readouterr().err
   assert "1 of 2 images cannot be read" in said
   assert "bad.png" in said and "skip" in said
@@ -236,7 +246,7 @@ def test_help_names_every_field():
 
 
 def test_run_cards_are_listed_with_a_line_each(capsys):
-  assert cli.train(["--list"]) == 0
+  assert cli.train_command(["--list"]) == 0
   lines = capsys.readouterr().out.splitlines()
   names = [line.split()[0] for line in lines]
   cards = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py"))

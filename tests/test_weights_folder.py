@@ -65,7 +65,6 @@ def test_the_table_and_the_folder_have_the_same_networks(monkeypatch):
   known = {kind.name for kind in kinds.KINDS}
   for row in collecting.NETWORKS:
     assert row.kinds and set(row.kinds) <= known
-    assert row.convert is None or len(row.kinds) > 1
 
 
 def test_files_find_their_place(files, out, capsys):
@@ -128,15 +127,6 @@ def test_mistakes_are_told_in_one_line_before_anything_is_written(
     assert not out.exists()
 
 
-def test_what_cannot_be_converted_yet_is_told(files, out, monkeypatch, capsys):
-  rows = [dataclasses.replace(r, convert=None) for r in collecting.NETWORKS]
-  monkeypatch.setattr(collecting, "NETWORKS", tuple(rows))
-  assert run(out, files / "alex.pth", files / "alexnet.pth") == 2
-  said = capsys.readouterr().err
-  assert "this version cannot convert lpips_alex yet" in said
-  assert not out.exists()
-
-
 def test_a_network_of_one_file_is_converted_as_its_kind(
   files, out, monkeypatch, capsys
 ):
@@ -156,6 +146,33 @@ def test_another_file_of_that_name_is_kept(files, out, capsys):
   assert path.read_bytes() == b"precious"
   assert run(out, files / IR_SE50, "--force") == 0
   assert weights.is_native(path)
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_folder_gets_all_networks_or_none(
+  files, out, force, monkeypatch, capsys
+):
+  both = (files / IR_SE50, files / IR_101)
+  second = weights_folder.path_of(out, "curricularface_ir101")
+  save, saved = weights.save, []
+
+  def failing(module, path, provenance):
+    saved.append(path)
+    if len(saved) == 2:
+      path.write_bytes(b"half")
+      raise OSError("disk full")
+    save(module, path, provenance=provenance)
+
+  out.mkdir()
+  second.write_bytes(b"precious")
+  monkeypatch.setattr(weights, "save", failing)
+  assert run(out, *both, *force) == 2
+  assert "disk full" in capsys.readouterr().err
+  assert [p.name for p in out.iterdir()] == [second.name]
+  monkeypatch.setattr(weights, "save", save)
+  assert (run(out, *both, *force) == 0) == bool(force)
+  assert len(list(out.iterdir())) == (2 if force else 1)
+  assert weights.is_native(second) == bool(force)
 
 
 def test_a_missing_network_says_how_to_get_it(tmp_path):

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from encoder4editing_jax import __version__
 from encoder4editing_jax.cli.about import doctor, info
-from encoder4editing_jax.cli.convert import convert, weights
+from encoder4editing_jax.cli.convert import convert_command, weights_command
 from encoder4editing_jax.cli.parsing import nearest
-from encoder4editing_jax.cli.train import train as train
+from encoder4editing_jax.cli.train import train_command as train_command
 from encoder4editing_jax.config import ConfigError
 
 USAGE = """\
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: the verb and its flags; those of the process if None.
 
   Returns:
-    The exit status: 0; 2 for what the user can mend.
+    The exit status: 0; 2 for what the user can mend; 130 if interrupted.
   """
   words = list(sys.argv[1:] if argv is None else argv)
   verb = words[0] if words else ""
@@ -44,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"encoder4editing_jax {__version__}")
     return 0
   verbs = {
-    "train": train,
-    "convert": convert,
-    "weights": weights,
+    "train": train_command,
+    "convert": convert_command,
+    "weights": weights_command,
     "info": info,
     "doctor": doctor,
   }
   if verb == "train":  # mends its own; whatever else happens is a traceback
-    return train(words[1:], prog="e4e train")
+    return train_command(words[1:], prog="e4e train")
   try:
     if verb not in verbs:
       what = f"unknown command {verb}" if verb else "a command is missing"
@@ -60,3 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
   except (OSError, ValueError) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    print("error: interrupted; no file is half written", file=sys.stderr)
+    return 130

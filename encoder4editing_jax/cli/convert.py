@@ -82,7 +82,7 @@ class WeightsArguments:
   """Print one JSON object."""
 
 
-def convert(argv: Sequence[str]) -> int:
+def convert_command(argv: Sequence[str]) -> int:
   """`e4e convert FILE [OUT]`: 0, or 1 if the picture came back wrong.
 
   Raises:
@@ -114,7 +114,7 @@ def convert(argv: Sequence[str]) -> int:
   return 0 if found["ok"] else 1
 
 
-def weights(argv: Sequence[str]) -> int:
+def weights_command(argv: Sequence[str]) -> int:
   """`e4e weights FILE... --dir DIR`.
 
   Raises:

@@ -37,7 +37,9 @@ class TrainArguments:
   settings: Annotated[Config, tyro.conf.arg(name="")]
 
 
-def train(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
+def train_command(
+  argv: Sequence[str] | None = None, *, prog: str = "train.py"
+) -> int:
   """`e4e train` and `train.py`: from flags to a training run.
 
   Args:
@@ -60,9 +62,10 @@ def train(argv: Sequence[str] | None = None, *, prog: str = "train.py") -> int:
       return 0
     config, workdir = parse_train(words, prog)
     config.validate()
+    from encoder4editing_jax.converters.start import load_start
     from encoder4editing_jax.training import loop
 
-    loop.run(config, workdir)
+    loop.run(config, workdir, load_start)
   except (ConfigError, DataError, TrainingStopped) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1 if isinstance(error, TrainingStopped) else 2

@@ -11,9 +11,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import ops
+
+KEPT = "block"  # what a rematerialised network keeps
+
+
+def keep(x: Any) -> Any:
+  """Marks arrays as outputs of a block, between which `jax.checkpoint` with
+  the policy `save_only_these_names(KEPT)` computes anew."""
+  return jax.tree.map(lambda y: checkpoint_name(y, KEPT), x)
 
 
 class Buffer(nnx.Variable):

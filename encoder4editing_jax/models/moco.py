@@ -13,7 +13,12 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import ops
-from encoder4editing_jax.models.layers import BatchNorm, conv, max_pool
+from encoder4editing_jax.models.layers import (
+  BatchNorm,
+  conv,
+  keep,
+  max_pool,
+)
 from encoder4editing_jax.models.stages import CHANNELS
 
 DEPTHS = (3, 4, 6, 3)
@@ -118,7 +123,7 @@ class MoCo(nnx.Module):
     x = jax.nn.relu(self.input_norm(self.input_conv(x)))
     x = max_pool(x, 3, 2, padding=1)
     for block in self.blocks:
-      x = block(x)
+      x = keep(block(x))
     x = x.astype(jnp.float32).mean((1, 2))
     square = jnp.maximum(jnp.sum(x * x, -1, keepdims=True), EPSILON**2)
     return x / jnp.sqrt(square)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from encoder4editing_jax.models.layers import BatchNorm, PReLU
+from encoder4editing_jax.models.layers import BatchNorm, PReLU, keep
 
 CHANNELS = (64, 128, 256, 512)
 
@@ -53,10 +53,10 @@ class Stages(nnx.Module):
       ValueError: the images have another number of channels.
     """
     require_channels(image, self.input_channels)
-    x = self.input_act(self.input_norm(self.input_conv(image)))
+    x = keep(self.input_act(self.input_norm(self.input_conv(image))))
     outputs = []
     for i, block in enumerate(self.blocks):
-      x = block(x)
+      x = keep(block(x))
       if i in self.taps:
         outputs.append(x)
     return tuple(outputs)

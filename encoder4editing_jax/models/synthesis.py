@@ -18,7 +18,12 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import ops
-from encoder4editing_jax.models.layers import Buffer, EqualLinear, clamp
+from encoder4editing_jax.models.layers import (
+  Buffer,
+  EqualLinear,
+  clamp,
+  keep,
+)
 
 Noise = str | Sequence[Array]
 """'stored', 'random', 'none', or one array per layer."""
@@ -239,11 +244,11 @@ class Synthesis(nnx.Module):
     noises = self.noises(noise, batch, key)
     w = [w_plus[:, i] for i in range(self.n_styles)]
     x = jnp.tile(self.constant[...].astype(self.dtype), (batch, 1, 1, 1))
-    x = self.conv(x, w[0], noises[0])
+    x = keep(self.conv(x, w[0], noises[0]))
     image = self.to_rgb(x, w[1])
     for k, block in enumerate(self.blocks):
       i = 2 * k + 1
-      x, image = block(x, image, w[i : i + 3], noises[i : i + 2])
+      x, image = keep(block(x, image, w[i : i + 3], noises[i : i + 2]))
     return (image, x) if return_features else image
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from encoder4editing_jax.models.layers import conv, max_pool
+from encoder4editing_jax.models.layers import conv, keep, max_pool
 
 
 class Conv(NamedTuple):
@@ -185,4 +185,4 @@ class Trunk(nnx.Module):
           f"images of {h} x {w} are too small for the network {self.net!r}; "
           "resize them to 32 x 32 or more."
         )
-    return tuple(maps)
+    return tuple(keep(maps))

@@ -1,8 +1,10 @@
 """What a trained encoder is worth on images that it has not seen.
 
-PSNR is `10 log10(4 / mse)` of pictures clipped to [-1, 1], averaged over
-images; beside it stands that of always answering with the mean training image.
-In faceworld an edit is judged by the measured attribute before and after.
+PSNR (`metrics.pixels`) is averaged over images; beside it stands that of
+always answering with the mean training image. Terms of the loss that compare
+pictures are averaged too. Noise is the stored one, the last batch is filled up
+and cut again, and no pool is touched: the same state gets the same numbers. In
+faceworld an edit is judged by the measured attribute before and after.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,10 +15,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from encoder4editing_jax import editing
+from encoder4editing_jax import editing, losses
 from encoder4editing_jax.config import FACEWORLD, Config
 from encoder4editing_jax.data.tasks import task_of, to_float, to_source
+from encoder4editing_jax.metrics.pixels import psnr
 from encoder4editing_jax.models.inverter import crop_and_pool
+from encoder4editing_jax.training.objective import make_comparison
+from encoder4editing_jax.training.passes import Reached, begin, look
 from encoder4editing_jax.training.pictures import show_source
 from encoder4editing_jax.training.state import (
   Frozen,
@@ -28,14 +33,6 @@ from encoder4editing_jax.training.step import stage_at
 
 Batches = Iterable[dict[str, np.ndarray]]
 SHOWN = 8  # rows of the picture grid
-
-
-def psnr(
-  prediction: Float[Array, "b h w c"], target: Float[Array, "b h w c"]
-) -> Float[Array, " b"]:
-  """Peak signal-to-noise ratio of each image, in dB; images in [-1, 1]."""
-  error = jnp.square(jnp.clip(prediction, -1, 1) - target).mean((1, 2, 3))
-  return 10 * jnp.log10(4 / jnp.maximum(error, 1e-10))
 
 
 def mean_image(batches: Batches) -> Float[np.ndarray, "1 h w c"]:
@@ -61,6 +58,7 @@ class Evaluator:
     self.n_styles = networks.generator.n_styles
     self._invert = jax.jit(_make_invert(config, networks))
     self._decode = jax.jit(_make_decode(config, networks))
+    self._compare = jax.jit(_make_compare(config, networks))
     self.direction = None
     if config.model.generator == FACEWORLD:
       from encoder4editing_jax import faceworld
@@ -79,7 +77,9 @@ class Evaluator:
     """Runs over all batches.
 
     Returns:
-      Numbers by name, and the columns of a picture grid by label.
+      Means over all images by name (with the terms of the loss that compare
+      pictures, and `score`, their weighted sum), and the columns of a picture
+      grid by label.
     """
     size = self.config.run.batch_size
     frozen = with_generator(frozen, state.generator)
@@ -113,7 +113,8 @@ class Evaluator:
     stage = stage_at(last, self.config, self.n_styles)
     images, shown = to_float(batch["image"]), to_source(batch, self.task)
     w_plus, output = self._invert(state, frozen, shown, stage)
-    numbers = {
+    numbers = self._compare(frozen, output, images, shown)
+    numbers |= {
       "psnr": psnr(output, images),
       "psnr_mean_image": psnr(jnp.tile(mean, (len(images), 1, 1, 1)), images),
     }
@@ -149,10 +150,32 @@ def _make_invert(config: Config, networks: Networks) -> Callable:
   ) -> tuple[Array, Array]:
     encoder = nnx.merge(graph, *state.best_encoder())
     staged = {} if stage is None else {"stage": stage}
-    w_plus = encoder(images, **staged) + frozen.w_avg[None]
-    return w_plus, decode(frozen, w_plus)
+    reached = begin(frozen, len(images))
+    for _ in range(max(config.model.refinements, 1)):
+      w_plus = encoder(look(images, reached), **staged) + reached.w_plus
+      output = decode(frozen, w_plus)
+      reached = Reached(w_plus, output)
+    return w_plus, output
 
   return invert
+
+
+def _make_compare(config: Config, networks: Networks) -> Callable:
+  """Each image's terms of the loss, and `score`, their weighted sum."""
+  compare = make_comparison(config, networks)
+
+  def one(
+    frozen: Frozen, output: Array, target: Array, source: Array
+  ) -> dict[str, Array]:
+    pair = output[None], target[None]
+    terms, seen = compare(frozen, *pair, source[None])
+    if terms:
+      score = losses.weighted_sum(terms, config.loss)
+    else:
+      score = losses.l2(*pair)
+    return terms | seen | {"score": score}
+
+  return jax.vmap(one, in_axes=(None, 0, 0, 0))
 
 
 def _make_decode(config: Config, networks: Networks) -> Callable:

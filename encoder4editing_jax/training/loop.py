@@ -5,11 +5,11 @@ workdir/data/                rendered images, if any
 workdir/checkpoints/STEP/    states; the same command continues from them
 workdir/metrics.jsonl, tensorboard/
 workdir/eval.json, inversions.png, inverter.safetensors
+workdir/best.safetensors     the best of all evaluations so far, see best.json
 """
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,15 +18,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from encoder4editing_jax import weights
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.data import pipeline, sources
 from encoder4editing_jax.data.tasks import task_of
-from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training import state as states
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
+from encoder4editing_jax.training.export import EXPORTED, Best, export
 from encoder4editing_jax.training.guard import stop_if_lost
 from encoder4editing_jax.training.judge import (
   EVALUATED,
@@ -35,16 +34,17 @@ from encoder4editing_jax.training.judge import (
   write_results,
 )
 from encoder4editing_jax.training.logging import Logger
+from encoder4editing_jax.training.opening import Opener
 from encoder4editing_jax.training.parallel import pmap_step, replicate
 from encoder4editing_jax.training.preparation import (
   Plan,
+  check_workdir,
   prepare,
   render_missing,
 )
+from encoder4editing_jax.training.start import begin, describe
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 from encoder4editing_jax.training.step import make_train_step, stage_at
-
-EXPORTED = "inverter.safetensors"
 
 # A resumed run may not change these: its arrays or its data would not fit.
 FIXED = (
@@ -53,18 +53,25 @@ FIXED = (
   "data.",
   "optim.ema",
   "optim.name",
+  "weights.backbone",
+  "weights.start_from",
   "run.seed",
   "run.batch_size",
 )
 FREE = ("data.workers", "discriminator.lr", "discriminator.r1")
 
 
-def run(config: Config, workdir: str | Path) -> dict[str, Any]:
+def run(
+  config: Config, workdir: str | Path, open_file: Opener = weights.load
+) -> dict[str, Any]:
   """Trains, or continues to train, an encoder.
 
   Args:
     config: see `config`.
     workdir: folder of the run; made if need be, once everything is checked.
+    open_file: opens the files of networks that the config names: this
+      library's own, or with `converters.start.load_start`, which the command
+      line passes, official ones too.
 
   Returns:
     The numbers of the last evaluation, as in eval.json.
@@ -76,9 +83,9 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
   """
   began = time.perf_counter()
   workdir = Path(workdir)
-  plan = prepare(config)
-  _check_workdir(workdir)
-  networks = states.build_networks(config, plan.generator, plan.features)
+  plan = prepare(config, open_file)
+  check_workdir(workdir)
+  networks, state = begin(config, plan)
   try:
     checkpoints = Checkpoints(workdir, config.run.keep)
   except OSError as error:
@@ -87,13 +94,18 @@ def run(config: Config, workdir: str | Path) -> dict[str, Any]:
       "folder."
     ) from error
   try:
-    state = _start(config, networks, checkpoints)
+    state = _start(config, state, checkpoints)
+    if checkpoints.latest_step() is None:
+      for line in describe(config, networks, plan):
+        print(line, flush=True)
+    plan = plan.begun()
     if done := _finished(config, state, workdir):
       return done
     plan = render_missing(plan, config, workdir)
     save_config(config, workdir)
     _announce(config, networks, plan, state)
-    frozen = replicate(states.create_frozen(networks))
+    start = config.data.size if config.model.refinements else None
+    frozen = replicate(states.create_frozen(networks, start))
     judge = Judge(config, networks, plan, frozen, workdir)
     state, results = _train(
       config, networks, plan, state, frozen, judge, checkpoints
@@ -153,6 +165,7 @@ def _train(
   penalty: dict[str, Any] = {}
   batches = _train_batches(config, plan.training, first)
   last_saved = checkpoints.latest_step()
+  best = Best(config, networks, judge.workdir)
   with contextlib.closing(logger):
     for step in range(first + 1, settings.steps + 1):
       state, metrics = train_step(state, frozen, next(batches))
@@ -172,38 +185,23 @@ def _train(
         pending = None
         with logger.paused():
           results, _ = judge(state)
+          best.offer(state, results)
         logger.write(step, results, "eval")
         logger.say(f"step {step} {summary(results)}")
     if pending:
       stop_if_lost(config, plan.training, *pending, saved=last_saved)
       logger.step(*pending)
     results = judge.final(state)
+    results |= best.offer(state, results)
     if first < settings.steps:
       logger.write(settings.steps, results, "eval")
   return state, results
 
 
-def export(
-  config: Config, networks: Networks, state: TrainState, path: Path
-) -> None:
-  """Writes the inverter; `e4e.load` opens it."""
-  graph = nnx.graphdef(
-    states.build_encoder(config, networks.generator, bn_axis=None)
-  )
-  arrays = jax.device_get(state.best_encoder())
-  encoder = nnx.merge(graph, *jax.tree.map(jnp.asarray, arrays))
-  generator = networks.generator
-  if state.generator:
-    generator = nnx.clone(generator)
-    nnx.update(generator, jax.device_get(state.generator))
-  weights.save(Inverter(encoder, generator), path)
-
-
 def _start(
-  config: Config, networks: Networks, checkpoints: Checkpoints
+  config: Config, state: TrainState, checkpoints: Checkpoints
 ) -> TrainState:
-  """A fresh state, or that of the newest checkpoint."""
-  state = states.create_state(config, networks)
+  """The first state, or that of the newest checkpoint."""
   step = checkpoints.latest_step()
   if step is None:
     return state
@@ -230,18 +228,6 @@ def _start(
   changed = f" with a changed config: {listed}" if changes else ""
   print(f"continuing from the checkpoint of step {step}{changed}", flush=True)
   return checkpoints.restore(state)
-
-
-def _check_workdir(workdir: Path) -> None:
-  """Raises ConfigError unless the folder is there or can be made."""
-  if workdir.exists() and not workdir.is_dir():
-    raise ConfigError(f"--workdir {workdir} is a file; name a folder.")
-  above = next(path for path in (workdir, *workdir.parents) if path.exists())
-  if not os.access(above, os.W_OK | os.X_OK):
-    raise ConfigError(
-      f"--workdir {workdir}: nothing may be written to {above}; name a folder "
-      "that you may write to."
-    )
 
 
 def _train_batches(

@@ -6,7 +6,9 @@ which. Where the terms are from is said in `losses`.
 """
 
 from collections.abc import Callable
+from functools import partial
 
+import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -15,7 +17,7 @@ from encoder4editing_jax.config import Config
 from encoder4editing_jax.config_rules import NEEDS_SOURCE
 from encoder4editing_jax.models.arcface import face_crop
 from encoder4editing_jax.models.inverter import crop_and_pool
-from encoder4editing_jax.training.keys import Keys
+from encoder4editing_jax.models.layers import KEPT
 from encoder4editing_jax.training.state import (
   Arrays,
   Frozen,
@@ -39,13 +41,14 @@ def make_encoder_loss(config: Config, networks: Networks) -> Callable:
 
   Returns:
     `encoder_loss(w_plus, generator, images, source, discriminator, frozen,
-    stage, keys) -> (total, metrics)`, where `generator` is what is trained of
-    it (nothing, as a rule), and `source` what the encoder was shown: of the
-    shape of the images, or it is not compared with them.
+    stage, noise) -> (total, (metrics, pictures))`, where `generator` is what is
+    trained of it (nothing, as a rule), `source` what the encoder was shown (of
+    the shape of the images, or it is not compared with them), and `noise` the
+    keys of the generator's noise.
   """
   discriminator_graph = nnx.graphdef(networks.discriminator)
   decode = make_decode(networks)
-  compare = make_comparison(config, networks)
+  compare = rematerialised(config, make_comparison(config, networks))
   weights = config.loss
 
   def encoder_loss(
@@ -56,8 +59,8 @@ def make_encoder_loss(config: Config, networks: Networks) -> Callable:
     discriminator: Arrays,
     frozen: Frozen,
     stage: Array | None,
-    keys: Keys,
-  ) -> tuple[Array, Metrics]:
+    noise: Array,
+  ) -> tuple[Array, tuple[Metrics, Array]]:
     active = losses.active_styles(w_plus.shape[1], stage)
     terms = {}
     if weights.adversarial:
@@ -68,12 +71,22 @@ def make_encoder_loss(config: Config, networks: Networks) -> Callable:
     if weights.w_norm:
       terms["w_norm"] = losses.w_norm(w_plus, frozen.w_avg)
     trained = with_generator(frozen, generator)
-    output = decode(trained, w_plus, images.shape[1:3], keys.noise)
+    paint = partial(decode, size=images.shape[1:3], keys=noise)
+    output = rematerialised(config, paint)(trained, w_plus)
     compared, seen = compare(frozen, output, images, source)
     terms |= compared
-    return losses.weighted_sum(terms, weights), terms | seen
+    return losses.weighted_sum(terms, weights), (terms | seen, output)
 
   return encoder_loss
+
+
+def rematerialised(config: Config, function: Callable) -> Callable:
+  """The function as `run.rematerialise` wants it: for its gradient it keeps
+  only what its networks mark (`layers.keep`)."""
+  if not config.run.rematerialise:
+    return function
+  policy = jax.checkpoint_policies.save_only_these_names(KEPT)
+  return jax.checkpoint(function, policy=policy)
 
 
 def make_decode(networks: Networks) -> Callable:

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,10 +17,20 @@ from encoder4editing_jax.config_rules import NEEDS_SOURCE
 from encoder4editing_jax.data import pairs, sources
 from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.models.arcface import ArcFace
+from encoder4editing_jax.models.irse import Backbone
 from encoder4editing_jax.models.lpips import LPIPS
 from encoder4editing_jax.models.moco import MoCo
+from encoder4editing_jax.models.resnet import ResNet
 from encoder4editing_jax.models.stylegan2 import Generator
 from encoder4editing_jax.training.objective import FEATURES
+from encoder4editing_jax.training.opening import (
+  Opener,
+  load_backbone,
+  load_generator,
+  load_start,
+  once,
+)
+from encoder4editing_jax.training.snapshots import Start
 
 HELD_OUT_SEED = 1_000_003  # rendered with another seed: never trained on
 
@@ -33,6 +44,10 @@ class Plan:
   evaluation: sources.Source | None
   features: Mapping[str, nnx.Module] = dataclasses.field(default_factory=dict)
   """What losses look through, see `objective.FEATURES`."""
+  start: Start | None = None
+  """What `weights.start_from` names."""
+  backbone: Backbone | ResNet | None = None
+  """What `weights.backbone` names."""
 
   @property
   def training(self) -> sources.Source:
@@ -40,9 +55,17 @@ class Plan:
     assert self.train is not None
     return self.train
 
+  def begun(self) -> "Plan":
+    """The plan without what is used only once; these arrays are large."""
+    return dataclasses.replace(self, start=None, backbone=None)
 
-def prepare(config: Config) -> Plan:
+
+def prepare(config: Config, open_file: Opener = weights.load) -> Plan:
   """Checks config, devices, networks and data.
+
+  Args:
+    config: see `config`.
+    open_file: opens the files that the config names, see `loop.run`.
 
   Raises:
     ConfigError: with one line for each problem.
@@ -50,52 +73,15 @@ def prepare(config: Config) -> Plan:
   """
   config.validate()
   _check_devices(config)
-  generator = load_generator(config)
+  open_file = once(open_file)
+  start = load_start(config, open_file)
+  generator = load_generator(config, open_file)
   check_sizes(config, generator)
   _check_classes(config)
   features = load_features(config)
+  backbone = load_backbone(config, open_file)
   train, evaluation = _open_sources(config)
-  return Plan(generator, train, evaluation, features)
-
-
-def load_generator(config: Config) -> Generator:
-  """The frozen generator of a config.
-
-  Raises:
-    ConfigError: there is no such file, or it holds something else.
-  """
-  name = config.model.generator
-  if name == FACEWORLD:
-    from encoder4editing_jax import faceworld
-
-    if config.run.edit not in faceworld.ATTRIBUTES:
-      raise ConfigError(
-        f"run.edit is {config.run.edit}, which is no direction of faceworld; "
-        f"use one of {', '.join(faceworld.ATTRIBUTES)}."
-      )
-    try:
-      return faceworld.load_generator()
-    except FileNotFoundError as error:
-      raise ConfigError(
-        "faceworld's generator is not in this installation; fit it with "
-        "`python -m encoder4editing_jax.faceworld.fit --out "
-        "encoder4editing_jax/faceworld/generator.safetensors`."
-      ) from error
-  if not Path(name).is_file():
-    raise ConfigError(
-      f"model.generator: there is no file {name}; name a generator saved by "
-      f'e4e.save (.safetensors), or "{FACEWORLD}".'
-    )
-  try:
-    generator = weights.load(name)
-  except ValueError as error:
-    raise ConfigError(f"model.generator: {error}") from error
-  if not isinstance(generator, Generator):
-    raise ConfigError(
-      f"model.generator: {name} holds no Generator but "
-      f"{type(generator).__name__}; name the file of a Generator."
-    )
-  return generator
+  return Plan(generator, train, evaluation, features, start, backbone)
 
 
 def load_features(config: Config) -> dict[str, nnx.Module]:
@@ -153,6 +139,18 @@ def check_sizes(config: Config, generator: Generator) -> None:
     )
 
 
+def check_workdir(workdir: Path) -> None:
+  """Raises ConfigError unless the folder is there or can be made."""
+  if workdir.exists() and not workdir.is_dir():
+    raise ConfigError(f"--workdir {workdir} is a file; name a folder.")
+  above = next(path for path in (workdir, *workdir.parents) if path.exists())
+  if not os.access(above, os.W_OK | os.X_OK):
+    raise ConfigError(
+      f"--workdir {workdir}: nothing may be written to {above}; name a folder "
+      "that you may write to."
+    )
+
+
 def _check_devices(config: Config) -> None:
   if jax.process_count() > 1:
     raise ConfigError(
@@ -160,10 +158,12 @@ def _check_devices(config: Config) -> None:
       "hosts is not there yet; start one process with all its devices."
     )
   batch, n = config.run.batch_size, jax.device_count()
-  if batch % n:
+  parts = config.run.microbatches
+  each = f"{n} devices" + (f" of {parts} microbatches" if parts > 1 else "")
+  if batch % (n * parts):
     raise ConfigError(
-      f"run.batch_size is {batch}, which is not divisible by {n} devices; "
-      f"set it to a multiple of {n}."
+      f"run.batch_size is {batch}, which is not divisible by {each}; set it "
+      f"to a multiple of {n * parts}."
     )
 
 

@@ -14,10 +14,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
+from encoder4editing_jax.architectures import with_dtype
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.models import encoders
 from encoder4editing_jax.models.discriminator import LatentDiscriminator
+from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.models.stylegan2 import Generator
 from encoder4editing_jax.training import optim, pool
 from encoder4editing_jax.training.parallel import AXIS
@@ -40,6 +42,8 @@ class Networks(NamedTuple):
   discriminator: nnx.Module
   features: dict[str, nnx.Module] = {}  # noqa: RUF012 (nobody writes to it)
   """What losses look through, see `objective.FEATURES`."""
+  w_avg: Array | None = None
+  """Mean codes `[n d]` that offsets are added to; the generator's if None."""
 
 
 @jax.tree_util.register_dataclass
@@ -69,9 +73,19 @@ class TrainState:
 
   def trained(self) -> Arrays:
     """What the optimizer sees: the encoder, or it and the generator."""
+    return self.joined(self.encoder, self.generator)
+
+  def joined(self, encoder: Arrays, generator: Arrays) -> Arrays:
+    """Arrays in the places of the trained ones, as the optimizer sees them."""
     if not self.generator:
-      return self.encoder
-    return {"encoder": self.encoder, "generator": self.generator}
+      return encoder
+    return {"encoder": encoder, "generator": generator}
+
+  def parted(self, trained: Arrays) -> tuple[Arrays, Arrays]:
+    """The inverse of `joined`."""
+    if not self.generator:
+      return trained, {}
+    return trained["encoder"], trained["generator"]
 
   def best_encoder(self) -> tuple[Arrays, Arrays]:
     """What is evaluated and exported: trained arrays and statistics."""
@@ -90,6 +104,9 @@ class Frozen:
   """float32 `[n d]`, the mean code."""
   features: dict[str, Arrays] = dataclasses.field(default_factory=dict)
   """Networks that losses look through, see `objective.FEATURES`."""
+  average_image: Leaf = None
+  """`[1 h w 3]`, the picture of the mean code, where refinement starts; None
+  where there is none."""
 
 
 def build_encoder(
@@ -97,10 +114,12 @@ def build_encoder(
 ) -> nnx.Module:
   """A fresh encoder for the styles of a generator, seeded by the config.
 
-  `bn_axis=None` makes the one that is exported: its batch statistics belong
-  to no device axis.
+  `bn_axis=None` makes one for other uses than the step: its batch statistics
+  belong to no device axis.
   """
   channels = task_of(config.data).channels
+  if config.model.refinements:
+    channels += 3  # the picture that is to be bettered
   return getattr(encoders, config.model.encoder)(
     generator.n_styles,
     input_size=config.data.size,
@@ -109,6 +128,7 @@ def build_encoder(
     num_layers=config.model.num_layers,
     channels=config.model.channels,
     bn_axis=bn_axis,
+    dtype=config.model.dtype,
     rngs=nnx.Rngs(config.run.seed),
   )
 
@@ -118,15 +138,23 @@ def build_networks(
   generator: Generator,
   features: Mapping[str, nnx.Module] | None = None,
 ) -> Networks:
-  """The modules of a run around its generator and the losses' networks."""
+  """The modules of a run around its generator and the losses' networks.
+
+  All compute in the type of the config.
+  """
+  dtype = config.model.dtype
   discriminator = LatentDiscriminator(
     generator.style_dim,
     hidden=config.discriminator.hidden,
     n_layers=config.discriminator.n_layers,
     rngs=nnx.Rngs(config.run.seed + 1),
   )
-  encoder = build_encoder(config, generator)
-  return Networks(encoder, generator, discriminator, dict(features or {}))
+  return Networks(
+    build_encoder(config, generator),
+    with_dtype(generator, dtype),
+    discriminator,
+    {k: with_dtype(net, dtype) for k, net in (features or {}).items()},
+  )
 
 
 def create_state(config: Config, networks: Networks) -> TrainState:
@@ -160,15 +188,28 @@ def create_state(config: Config, networks: Networks) -> TrainState:
   return dataclasses.replace(state, optimizer=optimizer)
 
 
-def create_frozen(networks: Networks) -> Frozen:
-  """The frozen networks; codes are offsets from the generator's mean w."""
-  generator = networks.generator
-  w_avg = jnp.tile(generator.w_avg[...][None], (generator.n_styles, 1))
+def create_frozen(
+  networks: Networks, start: tuple[int, int] | None = None
+) -> Frozen:
+  """The frozen networks, and the mean codes that offsets are added to.
+
+  Args:
+    networks: with their arrays.
+    start: height and width of the picture where refinement starts, if the
+      encoder refines.
+  """
+  generator, w_avg = networks.generator, networks.w_avg
+  if w_avg is None:
+    w_avg = jnp.tile(generator.w_avg[...][None], (generator.n_styles, 1))
   features = {
     name: nnx.to_pure_dict(nnx.state(net))
     for name, net in networks.features.items()
   }
-  return Frozen(nnx.to_pure_dict(nnx.state(generator)), w_avg, features)
+  image = None
+  if start:
+    inverter = Inverter(networks.encoder, generator, w_avg)
+    image = inverter.average_image(start)
+  return Frozen(nnx.to_pure_dict(nnx.state(generator)), w_avg, features, image)
 
 
 def with_generator(frozen: Frozen, trained: Arrays) -> Frozen:

@@ -1,6 +1,6 @@
 """One training step of e4e (arXiv 2102.02766) on one shard.
 
-    codes = encoder(source) + w_avg               one forward for both updates
+    codes = encoder(source) + w_avg               see `passes`
     discriminator <- logistic loss on sampled and encoded styles
     discriminator <- R1 on the sampled styles, every few steps
     encoder       <- reconstruction, delta and adversarial terms
@@ -19,25 +19,22 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.config_rules import is_progressive
 from encoder4editing_jax.data.tasks import task_of, to_float, to_source
-from encoder4editing_jax.models.layers import MOMENTUM
 from encoder4editing_jax.training import optim
 from encoder4editing_jax.training.adversary import make_discriminator_update
 from encoder4editing_jax.training.keys import Draw, keys_of, normal
-from encoder4editing_jax.training.objective import make_encoder_loss
 from encoder4editing_jax.training.parallel import AXIS
+from encoder4editing_jax.training.passes import Examples, make_passes
 from encoder4editing_jax.training.state import (
   Arrays,
   Frozen,
   Metrics,
   Networks,
   TrainState,
-  split_encoder,
 )
 
 Batch = dict[str, Array]
@@ -75,11 +72,8 @@ def make_train_step(
     `[b h w 3]`, and "source" what the encoder is shown, if it is something
     else (see `data.tasks`). Metrics are means over the whole batch.
   """
-  encode = make_encode(networks)
+  passes = make_passes(config, networks)
   optimizer = optim.make_optimizer(config)
-  differentiate = jax.value_and_grad(
-    make_encoder_loss(config, networks), argnums=(0, 1), has_aux=True
-  )
   update_discriminator = make_discriminator_update(config, networks, draw)
   n_styles, task = networks.generator.n_styles, task_of(config.data)
 
@@ -92,31 +86,19 @@ def make_train_step(
     keys = keys_of(state, len(images))
     stage = stage_at(state.step, config, n_styles)
     metrics: Metrics = {} if stage is None else {"stage": stage}
-    w_plus, pull_back, statistics = jax.vjp(
-      lambda trained: encode(trained, state.statistics, frozen, shown, stage),
-      state.encoder,
-      has_aux=True,
-    )
-    if config.loss.adversarial:
-      codes = jax.lax.stop_gradient(w_plus)
+    examples = Examples(images, shown, keys.noise)
+    codes, memo = passes.first(state, frozen, examples, stage)
+    if codes is not None and config.loss.adversarial:
+      codes = jax.lax.stop_gradient(codes)
       state, seen = update_discriminator(state, frozen, codes, stage, keys)
       metrics |= seen
 
-    (loss, terms), (w_gradient, painted) = differentiate(
-      w_plus,
-      state.generator,
-      images,
-      shown,
-      state.discriminator,
-      frozen,
-      stage,
-      keys,
+    gradient, statistics, terms = passes.gradient(
+      state, frozen, examples, stage, memo
     )
-    (gradient,) = pull_back(w_gradient)
-    gradient = dataclasses.replace(state, encoder=gradient, generator=painted)
-    gradient = jax.lax.pmean(gradient.trained(), AXIS)
+    gradient = jax.lax.pmean(gradient, AXIS)
     changed = _descend(state, statistics, gradient, optimizer, config)
-    metrics = jax.lax.pmean(metrics | terms | {"loss": loss}, AXIS)
+    metrics = jax.lax.pmean(metrics | terms, AXIS)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
     return _step_or_skip(before, changed, metrics)
 
@@ -131,32 +113,23 @@ def _descend(
   config: Config,
 ) -> TrainState:
   """The state after the encoder's update (and the generator's)."""
-  if config.loss.adversarial and config.optim.batch_statistics == "published":
-    statistics = _as_by_two_passes(state.statistics, statistics)
   trained = state.trained()
   updates, optimizer_state = optimizer.update(
     gradient, state.optimizer, trained
   )
   trained = optax.apply_updates(trained, updates)
-  if state.generator:
-    encoder, generator = trained["encoder"], trained["generator"]
-  else:
-    encoder, generator = trained, {}
+  encoder, generator = state.parted(trained)
   new = {"encoder": encoder, "statistics": statistics}
   return dataclasses.replace(
     state,
-    **new,
+    encoder=encoder,
+    statistics=statistics,
     generator=generator,
     optimizer=optimizer_state,
     average=optim.update_average(
       state.average, new, config.optim.ema, state.step
     ),
   )
-
-
-def _as_by_two_passes(before: Arrays, after: Arrays) -> Arrays:
-  """Running statistics as if the pass over the batch had been made twice."""
-  return jax.tree.map(lambda b, a: a + MOMENTUM * (a - b), before, after)
 
 
 def _step_or_skip(
@@ -169,23 +142,3 @@ def _step_or_skip(
   skipped = jnp.where(finite, 0, before.skipped + 1)
   kept = dataclasses.replace(kept, step=before.step + 1, skipped=skipped)
   return kept, metrics | {"skipped": skipped}
-
-
-def make_encode(networks: Networks) -> Callable:
-  """Codes `[b n d]` and new running statistics from trained arrays."""
-  graph = nnx.graphdef(networks.encoder)
-
-  def encode(
-    trained: Arrays,
-    statistics: Arrays,
-    frozen: Frozen,
-    images: Float[Array, "b h w c"],
-    stage: Array | None,
-  ) -> tuple[Float[Array, "b n d"], Arrays]:
-    encoder = nnx.merge(graph, trained, statistics, copy=True)
-    encoder.train()
-    staged = {} if stage is None else {"stage": stage}
-    w_plus = encoder(images, **staged) + frozen.w_avg[None]
-    return w_plus, split_encoder(encoder)[1]
-
-  return encode

@@ -1,0 +1,1 @@
+"""How near pictures are to what they should be."""

@@ -1,0 +1,290 @@
+"""Passes of the encoder over a shard, and the loss's gradient through them.
+
+    one pass   codes = E(source) + w_avg
+    ReStyle    codes_0 = w_avg, picture_0 = G(w_avg)
+               codes_i+1 = E([source, picture_i]) + codes_i
+               picture_i+1 = G(codes_i+1)             (2104.02699, equation 1)
+
+Each refinement has its loss, and gradients go through it alone: codes and
+picture that it starts from count as given. Their gradients are added up.
+
+Microbatches take a shard in parts, one after the other, and the mean of their
+gradients: the memory of a part, the loss of the whole. Batch statistics are
+those of a part (over all devices).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from encoder4editing_jax.config import Config
+from encoder4editing_jax.models.layers import MOMENTUM
+from encoder4editing_jax.training.objective import (
+  make_encoder_loss,
+  rematerialised,
+)
+from encoder4editing_jax.training.state import (
+  Arrays,
+  Frozen,
+  Metrics,
+  Networks,
+  TrainState,
+  split_encoder,
+)
+
+
+class Examples(NamedTuple):
+  """What a pass works on: leaves `[b ...]`."""
+
+  images: Array
+  """Targets `[b h w 3]` in [-1, 1]."""
+  shown: Array
+  """What the encoder sees of them, `[b h w c]`."""
+  noise: Array
+  """Keys of the generator's noise."""
+
+
+class Reached(NamedTuple):
+  """Where a refinement starts from; no pictures in a single pass."""
+
+  w_plus: Array
+  images: Array | None
+
+
+class Passes(NamedTuple):
+  """Both steps of the encoder's update; the discriminator's is between them.
+
+  `first(state, frozen, examples, stage) -> (codes, memo)` for the codes
+  `[b n d]` that the discriminator is shown (None if there is none), and
+  `gradient(state, frozen, examples, stage, memo) -> (gradient, statistics,
+  metrics)`, where the gradient is that of the shard.
+  """
+
+  first: Callable[..., tuple[Array | None, Any]]
+  gradient: Callable[..., tuple[Arrays, Arrays, Metrics]]
+
+
+def make_passes(config: Config, networks: Networks) -> Passes:
+  """One pass serves both networks where one is enough."""
+  if config.model.refinements > 1 or config.run.microbatches > 1:
+    return _many_passes(config, networks)
+  return _one_pass(config, networks)
+
+
+def make_encode(networks: Networks) -> Callable:
+  """Codes `[b n d]` and new running statistics from trained arrays.
+
+  Returns:
+    `encode(trained, statistics, frozen, images, stage, start=None)`; codes
+    are offsets from `start` `[b n d]`, by custom from the mean code.
+  """
+  graph = nnx.graphdef(networks.encoder)
+
+  def encode(
+    trained: Arrays,
+    statistics: Arrays,
+    frozen: Frozen,
+    images: Float[Array, "b h w c"],
+    stage: Array | None,
+    start: Array | None = None,
+  ) -> tuple[Float[Array, "b n d"], Arrays]:
+    encoder = nnx.merge(graph, trained, statistics, copy=True)
+    encoder.train()
+    staged = {} if stage is None else {"stage": stage}
+    start = frozen.w_avg[None] if start is None else start
+    w_plus = encoder(images, **staged) + start
+    return w_plus, split_encoder(encoder)[1]
+
+  return encode
+
+
+def begin(frozen: Frozen, n: int) -> Reached:
+  """Where the first pass over n examples starts from."""
+  w_plus = jnp.tile(frozen.w_avg[None], (n, 1, 1))
+  if frozen.average_image is None:
+    return Reached(w_plus, None)
+  return Reached(w_plus, jnp.tile(frozen.average_image, (n, 1, 1, 1)))
+
+
+def look(shown: Array, reached: Reached) -> Float[Array, "b h w c"]:
+  """What the encoder takes: the source, and the picture it is to better."""
+  if reached.images is None:
+    return shown
+  return jnp.concatenate([shown, reached.images], -1)
+
+
+def _make_forward(config: Config, networks: Networks) -> Callable:
+  """A pass that remembers its way: codes, the way back, statistics."""
+  encode = rematerialised(config, make_encode(networks))
+
+  def forward(
+    state: TrainState,
+    statistics: Arrays,
+    frozen: Frozen,
+    examples: Examples,
+    stage: Array | None,
+    reached: Reached,
+  ) -> tuple[Array, Callable, Arrays]:
+    seen = look(examples.shown, reached)
+    return jax.vjp(
+      lambda trained: encode(
+        trained, statistics, frozen, seen, stage, reached.w_plus
+      ),
+      state.encoder,
+      has_aux=True,
+    )
+
+  return forward
+
+
+def _make_backward(config: Config, networks: Networks) -> Callable:
+  """The gradient of what is trained, metrics, and the pictures."""
+  differentiate = jax.value_and_grad(
+    make_encoder_loss(config, networks), argnums=(0, 1), has_aux=True
+  )
+
+  def backward(
+    state: TrainState,
+    frozen: Frozen,
+    examples: Examples,
+    stage: Array | None,
+    w_plus: Array,
+    pull_back: Callable,
+  ) -> tuple[Arrays, Metrics, Array]:
+    (loss, (terms, images)), (to_codes, to_generator) = differentiate(
+      w_plus,
+      state.generator,
+      examples.images,
+      examples.shown,
+      state.discriminator,
+      frozen,
+      stage,
+      examples.noise,
+    )
+    (to_encoder,) = pull_back(to_codes)
+    gradient = state.joined(to_encoder, to_generator)
+    return gradient, terms | {"loss": loss}, images
+
+  return backward
+
+
+def _one_pass(config: Config, networks: Networks) -> Passes:
+  forward = _make_forward(config, networks)
+  backward = _make_backward(config, networks)
+
+  def first(
+    state: TrainState, frozen: Frozen, examples: Examples, stage: Array | None
+  ) -> tuple[Array, Any]:
+    start = begin(frozen, len(examples.images))
+    passed = forward(state, state.statistics, frozen, examples, stage, start)
+    return passed[0], passed
+
+  def gradient(
+    state: TrainState,
+    frozen: Frozen,
+    examples: Examples,
+    stage: Array | None,
+    memo: Any,
+  ) -> tuple[Arrays, Arrays, Metrics]:
+    w_plus, pull_back, statistics = memo
+    found, metrics, _ = backward(
+      state, frozen, examples, stage, w_plus, pull_back
+    )
+    if _counts_twice(config):
+      statistics = _as_by_two_passes(state.statistics, statistics)
+    return found, statistics, metrics
+
+  return Passes(first, gradient)
+
+
+def _many_passes(config: Config, networks: Networks) -> Passes:
+  """The discriminator's codes come from passes of their own."""
+  encode = make_encode(networks)
+  forward = _make_forward(config, networks)
+  backward = _make_backward(config, networks)
+  refinements = max(config.model.refinements, 1)
+  parts = config.run.microbatches
+
+  def first(
+    state: TrainState, frozen: Frozen, examples: Examples, stage: Array | None
+  ) -> tuple[Array | None, Any]:
+    if not config.loss.adversarial:
+      return None, state.statistics
+    reached = begin(frozen, len(examples.images) // parts)
+
+    def one(statistics: Arrays, shown: Array) -> tuple[Arrays, Array]:
+      seen = look(shown, reached)
+      codes, statistics = encode(
+        state.encoder, statistics, frozen, seen, stage, reached.w_plus
+      )
+      return statistics, codes
+
+    statistics, codes = jax.lax.scan(
+      one, state.statistics, _in_parts(examples.shown, parts)
+    )
+    kept = statistics if _counts_twice(config) else state.statistics
+    return codes.swapaxes(0, 1).reshape(-1, *codes.shape[2:]), kept
+
+  def gradient(
+    state: TrainState,
+    frozen: Frozen,
+    examples: Examples,
+    stage: Array | None,
+    memo: Any,
+  ) -> tuple[Arrays, Arrays, Metrics]:
+    def refine(carry: Any, i: Array) -> tuple[Any, Metrics]:
+      statistics, total, reached, part = carry
+      if refinements > 1:
+        fresh = jax.vmap(lambda key: jax.random.fold_in(key, i))(part.noise)
+        drawn = part._replace(noise=fresh)
+      else:
+        drawn = part
+      w_plus, pull_back, statistics = forward(
+        state, statistics, frozen, drawn, stage, reached
+      )
+      found, metrics, images = backward(
+        state, frozen, drawn, stage, w_plus, pull_back
+      )
+      if reached.images is not None:
+        reached = Reached(w_plus, images)
+      total = jax.tree.map(jnp.add, total, found)
+      return (statistics, total, reached, part), metrics
+
+    def one(carry: Any, part: Examples) -> tuple[Any, Metrics]:
+      reached = begin(frozen, len(part.images))
+      (statistics, total, *_), metrics = jax.lax.scan(
+        refine, (*carry, reached, part), jnp.arange(refinements)
+      )
+      return (statistics, total), jax.tree.map(lambda x: x[-1], metrics)
+
+    nothing = jax.tree.map(jnp.zeros_like, state.trained())
+    (statistics, total), metrics = jax.lax.scan(
+      one,
+      (memo, nothing),
+      jax.tree.map(lambda x: _in_parts(x, parts), examples),
+    )
+    mean = jax.tree.map(lambda x: x / parts, total)
+    return mean, statistics, jax.tree.map(jnp.mean, metrics)
+
+  return Passes(first, gradient)
+
+
+def _in_parts(x: Array, n: int) -> Array:
+  """`[b ...]` as `[n b/n ...]`: every n-th example, so that parts are the same
+  on any number of devices."""
+  return x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1)
+
+
+def _counts_twice(config: Config) -> bool:
+  """Whether the discriminator's pass moves the running statistics."""
+  published = config.optim.batch_statistics == "published"
+  return published and config.loss.adversarial > 0
+
+
+def _as_by_two_passes(before: Arrays, after: Arrays) -> Arrays:
+  """Running statistics as if the pass over the batch had been made twice."""
+  return jax.tree.map(lambda b, a: a + MOMENTUM * (a - b), before, after)
