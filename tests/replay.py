@@ -42,11 +42,8 @@ from encoder4editing_jax.training import objective, optim, state as states
 from encoder4editing_jax.training.adam import Moments
 from encoder4editing_jax.training.keys import keys_of
 from encoder4editing_jax.training.parallel import AXIS, pmap_step
-from encoder4editing_jax.training.step import (
-  make_encode,
-  make_train_step,
-  stage_at,
-)
+from encoder4editing_jax.training.passes import make_encode
+from encoder4editing_jax.training.step import make_train_step, stage_at
 
 STYLES, BATCH = 10, 2
 
