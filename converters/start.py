@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from encoder4editing_jax import weights
-from encoder4editing_jax.converters.identify import convert, identify
+from encoder4editing_jax.converters.converting import convert
 from encoder4editing_jax.converters.irse import to_backbone
 from encoder4editing_jax.converters.limits import CheckpointError
 from encoder4editing_jax.converters.loading import check_file
 from encoder4editing_jax.converters.reader import read
+from encoder4editing_jax.converters.recognition import identify
 from encoder4editing_jax.converters.training_state import to_training_state
 
 _TRAINING = {"state_dict", "optimizer", "global_step"}

@@ -25,7 +25,7 @@ MOST_LABELS = 256  # ids are bytes
 # The least value of a number.
 LEAST = {
   "data": {"workers": 1, "rendered_images": 1, "eval_images": 0, "labels": 1}
-  | {"max_megapixels": 0},
+  | {"max_megapixels": 0, "read_timeout": 1},
   "loss": dict.fromkeys(
     (
       "l2",
@@ -245,6 +245,12 @@ def _task_rules(data: Any) -> Iterator[tuple[bool, str]]:
     "the task frontalization without data.flip shows the encoder what it is to "
     "paint; leave data.flip on, or name other pictures in data.source.",
   )
+  for place, split in (("train", "split"), ("eval", "eval_split")):
+    yield (
+      bool(getattr(data, split)) and getattr(data, place) in ("", FACEWORLD),
+      f"data.{split} is set, but data.{place} names no data set; leave it "
+      "empty.",
+    )
   if task in TAKES_SOURCE:
     yield from _source_rules(data)
   else:

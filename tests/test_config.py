@@ -5,19 +5,7 @@ import json
 
 import pytest
 
-from configs import (
-  cars,
-  cats,
-  church,
-  ffhq,
-  horse,
-  psp_ffhq,
-  toy,
-  toy_inpainting,
-  toy_segmentation,
-  toy_sketch,
-  toy_super_resolution,
-)
+from configs import toy
 from encoder4editing_jax.config import (
   Config,
   ConfigError,
@@ -30,25 +18,6 @@ from encoder4editing_jax.config import (
 )
 
 SECTIONS = [f.default_factory for f in dataclasses.fields(Config)]
-
-
-PUBLISHED = [ffhq, cars, cats, church, horse, psp_ffhq]
-TASK_CARDS = [
-  toy_inpainting,
-  toy_segmentation,
-  toy_sketch,
-  toy_super_resolution,
-]
-
-
-@pytest.mark.parametrize("card", [toy, *PUBLISHED, *TASK_CARDS])
-def test_run_cards_are_valid(card):
-  card.get_config().validate()
-
-
-@pytest.mark.parametrize("card", TASK_CARDS)
-def test_cards_of_tasks_are_named_after_them(card):
-  assert card.__name__ == f"configs.toy_{card.get_config().data.task}"
 
 
 def test_json_round_trip():

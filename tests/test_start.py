@@ -305,7 +305,14 @@ def mid_run(config, step=LEFT):
   return networks, dataclasses.replace(state, optimizer=optimizer)
 
 
-@pytest.mark.parametrize("case", ["ranger", "adam and decoder", "restyle"])
+@pytest.mark.parametrize(
+  "case",
+  [
+    "ranger",
+    pytest.param("adam and decoder", marks=pytest.mark.slow),
+    pytest.param("restyle", marks=pytest.mark.slow),
+  ],
+)
 def test_a_run_between_two_steps_comes_back_to_the_bit(case, tmp_path):
   config = change(CONFIG, **CASES[case])
   networks, state = mid_run(config)

@@ -97,4 +97,6 @@ def _all_batches(
     task=task,
     workers=config.data.workers,
     max_megapixels=config.data.max_megapixels,
+    plain=config.data.decode == "plain",
+    read_timeout=config.data.read_timeout,
   )

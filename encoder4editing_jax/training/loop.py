@@ -58,7 +58,12 @@ FIXED = (
   "run.seed",
   "run.batch_size",
 )
-FREE = ("data.workers", "discriminator.lr", "discriminator.r1")
+FREE = (
+  "data.workers",
+  "data.read_timeout",
+  "discriminator.lr",
+  "discriminator.r1",
+)
 
 
 def run(
@@ -243,6 +248,8 @@ def _train_batches(
     flip=config.data.flip,
     workers=config.data.workers,
     max_megapixels=config.data.max_megapixels,
+    plain=config.data.decode == "plain",
+    read_timeout=config.data.read_timeout,
     host=jax.process_index(),
     hosts=jax.process_count(),
   )
