@@ -342,16 +342,17 @@ def test_a_file_that_vanishes_during_training_is_named(folder):
 def test_a_file_that_hangs_is_named_in_time(folder, reading):
   os.mkfifo(folder / "part1" / "pipe.png")  # nobody ever writes to it
   source = sources.FolderSource(folder)
+  options = {"size": (8, 8), "batch_size": 13, "read_timeout": 0.2}
   began = time.monotonic()
   with pytest.raises(
     sources.DataError, match=r"pipe\.png has not been read after 0\.2 seconds"
   ):
     if reading == "checking":
       checking.find_unreadable(source, read_timeout=0.2)
-    options = {"size": (8, 8), "batch_size": 13, "read_timeout": 0.2}
-    if reading == "training":
+    elif reading == "training":
       next(pipeline.train_batches(source, seed=0, **options))
-    list(pipeline.all_batches(source, **options))
+    else:
+      list(pipeline.all_batches(source, **options))
   assert time.monotonic() - began < 5
 
 
