@@ -312,10 +312,9 @@ def entry(name, metrics):
 
 def changes(theirs, after):
   """Parameters after the last step, their change, and sums over both."""
-  before = {k: (k, v.shape) for k, v in after.items()}
-  for k, shape in list(before.values()):
-    if k.startswith("discriminator."):
-      before[k] = k.removeprefix("discriminator."), shape
+  before = {
+    k: (k.removeprefix("discriminator."), v.shape) for k, v in after.items()
+  }
   for name in sorted({k.split("__")[0] for k in theirs}):
     kind, _, tensor = name.partition("/")
     if tensor.endswith("num_batches_tracked"):

@@ -172,7 +172,7 @@ def test_batch_statistics_count_the_passes():
 
 
 @pytest.mark.slow
-def test_eight_devices_refine_as_two_do():
+def test_several_devices_refine_as_one_does():
   networks = build(REFINING)
   step = make_train_step(REFINING, networks)
   config = change(REFINING, run={"microbatches": 1})

@@ -14,6 +14,7 @@ import optax
 import pytest
 from flax import nnx
 from PIL import Image
+from test_passes import change
 from test_training_state import ADAM, RANGER
 
 from encoder4editing_jax import converters, weights, weights_folder
@@ -67,14 +68,6 @@ CONFIG = Config(
   progressive=Progressive(steps=(0, 1, 2, 4, 6, 8, 10, 99)),
   run=Run(steps=STEPS, batch_size=BATCH, seed=3),
 )
-
-
-def change(config, **sections):
-  changed = {
-    name: dataclasses.replace(getattr(config, name), **fields)
-    for name, fields in sections.items()
-  }
-  return dataclasses.replace(config, **changed)
 
 
 def make_generator():
