@@ -238,11 +238,10 @@ def _many_passes(config: Config, networks: Networks) -> Passes:
   ) -> tuple[Arrays, Arrays, Metrics]:
     def refine(carry: Any, i: Array) -> tuple[Any, Metrics]:
       statistics, total, reached, part = carry
+      drawn = part
       if refinements > 1:
         fresh = jax.vmap(lambda key: jax.random.fold_in(key, i))(part.noise)
         drawn = part._replace(noise=fresh)
-      else:
-        drawn = part
       w_plus, pull_back, statistics = forward(
         state, statistics, frozen, drawn, stage, reached
       )
