@@ -70,8 +70,9 @@ class Model:
   """Train the generator too, but for its mapping network."""
 
   dtype: Literal["float32", "bfloat16"] = "float32"
-  """Type of the activations of all networks. Parameters, batch statistics,
-  losses and optimizers are float32 in any case, and so is what is exported."""
+  """Type of the activations of all networks that see or make pictures.
+  Parameters, batch statistics, losses, the latent discriminator and optimizers
+  are float32 in any case, and so is what is exported."""
 
 
 @dataclass(frozen=True)
