@@ -164,6 +164,11 @@ def _encoder_rules(c: Any) -> Iterator[tuple[bool, str]]:
     "reconstruction; set model.refinements to 1 or more (published: 5).",
   )
   yield (
+    n > 0 and c.model.train_decoder,
+    f"model.refinements is {n}, and starts from a picture that "
+    "model.train_decoder changes; set one of them to 0 or False.",
+  )
+  yield (
     n > 0 and c.data.task in NEEDS_SOURCE,
     f"model.refinements is {n}, but a {c.data.task} cannot be compared with a "
     "reconstruction; set it to 0.",

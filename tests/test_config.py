@@ -51,6 +51,22 @@ def test_all_problems_are_told_at_once():
   ("config", "words"),
   [
     (Config(model=Model(num_layers=51)), "num_layers is 51"),
+    (
+      Config(model=Model("ResNetBackboneEncoder", 5, num_layers=50)),
+      "num_layers is 50; for ResNetBackboneEncoder use one of 10, 18, 34",
+    ),
+    (Config(model=Model("BackboneEncoder")), "set model.refinements to 1"),
+    (
+      Config(model=Model(refinements=2, train_decoder=True)),
+      "model.refinements is 2, and starts from a picture that",
+    ),
+    (
+      Config(
+        data=Data(task="sketch", train="a", source="b"),
+        model=Model(refinements=1),
+      ),
+      "a sketch cannot be compared with a reconstruction",
+    ),
     (Config(model=Model(channels=(1, 2))), "give four, 1 or more each"),
     (Config(optim=Optim(lr=float("nan"))), "optim.lr is nan"),
     (Config(optim=Optim(lr=float("inf"))), "optim.lr is inf; set it to a"),

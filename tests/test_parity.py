@@ -71,6 +71,8 @@ def assert_same_leaves(ours, theirs):
 @pytest.mark.parametrize("case", PARAMETERS)
 def test_parity(case, through_files):
   failed = [r for r in parity.run(case) if not r.passed]
+  converted = case.golden.startswith(("generator", "encoder", "psp", "restyle"))
+  assert through_files or not converted
   assert not failed, "\n".join(map(str, failed))
 
 

@@ -231,8 +231,12 @@ def test_files_that_cannot_be_used_are_named(folder, tmp_path):
   source = opening.open_source(str(tmp_path / "out"))
   assert len(source) == N - 1 and datasets.is_verified(source)
   assert not checking.find_unreadable(source)
-  with pytest.raises(DataError, match=r"2 of 15 images.*broken\.png: not one"):
-    build(folder, tmp_path / "strict", strict=True)
+  for out in ("strict", "out"):
+    with pytest.raises(DataError, match=r"2 of 15 images.*broken\.png: not"):
+      build(folder, tmp_path / out, strict=True, shard=1)
+  (tmp_path / "link").symlink_to(folder)
+  with pytest.raises(DataError, match="it is a link"):
+    build(folder, tmp_path / "link")
   assert not (tmp_path / "strict").exists()
   only = tmp_path / "only"
   only.mkdir()

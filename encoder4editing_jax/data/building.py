@@ -23,7 +23,7 @@ from typing import Any
 
 from encoder4editing_jax import __version__
 from encoder4editing_jax.data import pairs
-from encoder4editing_jax.data.finishing import finish
+from encoder4editing_jax.data.finishing import check_rejects, finish
 from encoder4editing_jax.data.manifests import read_manifest
 from encoder4editing_jax.data.opening import UNFINISHED
 from encoder4editing_jax.data.readers import READ_TIMEOUT
@@ -68,11 +68,18 @@ def build(
     OSError: the disk is full, or closed.
   """
   out = Path(out)
+  if out.is_symlink() or out.is_mount() or not out.name:
+    raise DataError(
+      f"{out} cannot be replaced at once (it is a link, a mounted volume or "
+      f"the folder you are in); name a folder in it, as {out / 'images'}."
+    )
   files = list_files(recipe)
   listed = "".join(_line(entry) for entry in files)
   plan = _plan(recipe, listed)
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    return _finished(out, plan, say)
+    manifest = _finished(out, plan, say)
+    check_rejects(manifest["rejects"], len(files), out, strict, any_kept=True)
+    return manifest
   work = Path(f"{out}{UNFINISHED}") / "work"
   work.mkdir(parents=True, exist_ok=True)
   with _alone(work.parent / "lock", out):

@@ -37,7 +37,7 @@ def finish(
   ]
   rejects = [reject for _, note in notes for reject in note["rejects"]]
   kept = [(path, note) for path, note in notes if note["images"]]
-  _check(rejects, n_inputs, work, strict, bool(kept))
+  check_rejects(rejects, n_inputs, work.parent, strict, bool(kept))
   made = work.parent / "made"
   made.mkdir(exist_ok=True)
   shards = []
@@ -66,13 +66,19 @@ def finish(
   return manifest
 
 
-def _check(
+def check_rejects(
   rejects: list[dict[str, str]],
   n: int,
-  work: Path,
+  folder: Path,
   strict: bool,
   any_kept: bool,
 ) -> None:
+  """Refuses what was built in a folder if no file of n could be used, or one
+  could not, and `strict`.
+
+  Raises:
+    DataError: names them.
+  """
   if not rejects or (any_kept and not strict):
     return
   named = "; ".join(f"{r['name']}: {r['reason']}" for r in rejects[:SHOWN])
@@ -84,7 +90,7 @@ def _check(
   )
   raise DataError(
     f"{len(rejects)} of {n} images cannot be used ({named}{more}); {fix}, "
-    f"and remove {work.parent} to begin anew."
+    f"and remove {folder} to begin anew."
   )
 
 
