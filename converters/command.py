@@ -20,6 +20,7 @@ from encoder4editing_jax.converters.recognition import (
   entry_names,
   identify,
 )
+from encoder4editing_jax.converters.sources import BESIDE
 from encoder4editing_jax.converters.verify import open_picture, verify
 from encoder4editing_jax.converters.writing import Writer, put
 from encoder4editing_jax.models.arcface import ArcFace
@@ -39,7 +40,6 @@ BACK: Mapping[type, Callable[[Any], Mapping[str, Any]]] = {
 }
 
 ENDINGS = {"safetensors": ".safetensors", "torch": ".pt"}
-BESIDE = ("opts", "latent_avg")  # entries that converters use themselves
 
 
 class Options(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 Source = Mapping[str, Any]
-BESIDE = ("latent_avg", "opts")  # what stands beside tensors, and is none
+BESIDE = ("latent_avg", "opts")  # entries beside tensors, used by converters
 PARALLEL = "module."  # before each name, of a network in DataParallel
 
 

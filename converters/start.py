@@ -12,9 +12,10 @@ from encoder4editing_jax.converters.limits import CheckpointError
 from encoder4editing_jax.converters.loading import check_file
 from encoder4editing_jax.converters.reader import read
 from encoder4editing_jax.converters.recognition import identify
-from encoder4editing_jax.converters.training_state import to_training_state
-
-_TRAINING = {"state_dict", "optimizer", "global_step"}
+from encoder4editing_jax.converters.training_state import (
+  NEEDED,
+  to_training_state,
+)
 
 
 def load_start(path: str | os.PathLike[str]) -> Any:
@@ -43,7 +44,7 @@ def load_start(path: str | os.PathLike[str]) -> Any:
 
 
 def _converted(checkpoint: Any) -> Any:
-  if isinstance(checkpoint, Mapping) and set(checkpoint) >= _TRAINING:
+  if isinstance(checkpoint, Mapping) and set(checkpoint) >= set(NEEDED):
     try:
       return to_training_state(checkpoint)
     except ValueError as error:

@@ -32,6 +32,8 @@ from encoder4editing_jax.training.snapshots import (
   TrainingState,
 )
 
+NEEDED = ("state_dict", "global_step", "optimizer")  # of a whole run
+
 
 def to_training_state(
   checkpoint: Mapping[str, Any], encoder_type: str | None = None
@@ -52,7 +54,7 @@ def to_training_state(
     ValueError: something of it is missing, see `to_inverter` and
       `to_optimizer_state`.
   """
-  for name in ("state_dict", "global_step", "optimizer"):
+  for name in NEEDED:
     if name not in checkpoint:
       raise ValueError(
         f"the checkpoint lacks {name!r}: it was saved without training data. "

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from encoder4editing_jax import config_rules
+from encoder4editing_jax.config_data import Data as Data
 from encoder4editing_jax.config_losses import Loss as Loss, Weights as Weights
 from encoder4editing_jax.config_optim import (
   Discriminator as Discriminator,
@@ -26,69 +27,6 @@ FACEWORLD = config_rules.FACEWORLD
 
 class ConfigError(ValueError):
   """What is wrong with a run before it starts: one line per problem."""
-
-
-@dataclass(frozen=True)
-class Data:
-  """Images that the encoder learns from."""
-
-  train: str = FACEWORLD
-  """Folder of training images (searched recursively; JPEG, PNG, WebP, BMP,
-  PPM and TIFF may be mixed), or "faceworld" for rendered faces."""
-
-  eval: str = ""
-  """Folder of held-out images, "faceworld" for freshly rendered faces, or ""
-  to hold out a part of the training images."""
-
-  task: Literal[
-    "inversion",
-    "super_resolution",
-    "sketch",
-    "segmentation",
-    "frontalization",
-    "inpainting",
-  ] = "inversion"
-  """What the encoder is shown of an image that is to be painted: the image
-  itself; the image at low resolution; a sketch of it or a map of classes, from
-  data.source; the image mirrored or not, on its own; the image with holes."""
-
-  source: str = ""
-  """Folder of what the encoder is shown, for sketch and segmentation (grey or
-  palette PNG files of class ids), and if you like for frontalization. Each
-  file has the name of an image in data.train, but for the ending."""
-
-  eval_source: str = ""
-  """The same for the images in data.eval."""
-
-  labels: int = 19
-  """Number of classes of segmentation: ids are 0 to labels - 1."""
-
-  resize_factors: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-  """Factors of super_resolution: drawn in training, in turn in evaluations."""
-
-  size: tuple[int, int] = (256, 256)
-  """Height and width that images are resized to, in pixels."""
-
-  flip: bool = True
-  """Mirror half of the training images, with their sources (frontalization:
-  each on its own). Class ids stay as they are: say False where classes tell
-  left from right."""
-
-  on_unreadable: Literal["stop", "skip"] = "stop"
-  """What a file that cannot be decoded does: "stop" ends the run before
-  training, "skip" leaves the file out. Either way each one is named."""
-
-  eval_images: int = 64
-  """Number of held-out images; at most a tenth of a training folder."""
-
-  rendered_images: int = 4096
-  """Number of training images that are rendered for "faceworld"."""
-
-  workers: int = 2
-  """Threads that decode images."""
-
-  max_megapixels: float = 100.0
-  """Largest image that is opened, in millions of pixels."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +70,9 @@ class Model:
   """Train the generator too, but for its mapping network."""
 
   dtype: Literal["float32", "bfloat16"] = "float32"
-  """Type of the activations of all networks. Parameters, batch statistics,
-  losses and optimizers are float32 in any case, and so is what is exported."""
+  """Type of the activations of all networks that see or make pictures.
+  Parameters, batch statistics, losses, the latent discriminator and optimizers
+  are float32 in any case, and so is what is exported."""
 
 
 @dataclass(frozen=True)

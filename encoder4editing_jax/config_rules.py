@@ -25,7 +25,7 @@ MOST_LABELS = 256  # ids are bytes
 # The least value of a number.
 LEAST = {
   "data": {"workers": 1, "rendered_images": 1, "eval_images": 0, "labels": 1}
-  | {"max_megapixels": 0},
+  | {"max_megapixels": 0, "read_timeout": 1},
   "loss": dict.fromkeys(
     (
       "l2",
@@ -164,6 +164,11 @@ def _encoder_rules(c: Any) -> Iterator[tuple[bool, str]]:
     "reconstruction; set model.refinements to 1 or more (published: 5).",
   )
   yield (
+    n > 0 and c.model.train_decoder,
+    f"model.refinements is {n}, and starts from a picture that "
+    "model.train_decoder changes; set one of them to 0 or False.",
+  )
+  yield (
     n > 0 and c.data.task in NEEDS_SOURCE,
     f"model.refinements is {n}, but a {c.data.task} cannot be compared with a "
     "reconstruction; set it to 0.",
@@ -245,6 +250,12 @@ def _task_rules(data: Any) -> Iterator[tuple[bool, str]]:
     "the task frontalization without data.flip shows the encoder what it is to "
     "paint; leave data.flip on, or name other pictures in data.source.",
   )
+  for place, split in (("train", "split"), ("eval", "eval_split")):
+    yield (
+      bool(getattr(data, split)) and getattr(data, place) in ("", FACEWORLD),
+      f"data.{split} is set, but data.{place} names no data set; leave it "
+      "empty.",
+    )
   if task in TAKES_SOURCE:
     yield from _source_rules(data)
   else:

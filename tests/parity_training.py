@@ -294,11 +294,12 @@ class Draws:
     return value
 
 
-def _pool(name, n_rows):
-  """Our pool, with decisions drawn where it is documented to need them."""
-  golden = load("latent_pool")
-  seed, active = golden[f"{name}/seed"], golden.get(f"{name}/active")
-  draw, stored = Draws(int(seed)), pool.empty(SIZE, 8)
+def _pool(name, seed, n_rows=(), active=None):
+  """Our pool, with decisions drawn where it is documented to need them.
+
+  Of codes of `n_rows` styles, a query is given the first `active`.
+  """
+  draw, stored = Draws(seed), pool.empty(SIZE, 8)
   pick, offer = jax.jit(pool.pick_rows), jax.jit(pool.offer)
   inputs = np.stack(
     [
@@ -310,7 +311,7 @@ def _pool(name, n_rows):
   for at in np.ndindex(QUERIES, CODES):
     code, coin, slot = jnp.asarray(inputs[at]), -1.0, -1
     if n_rows:
-      row = draw("latent_index", at, int(active[at[0]]))
+      row = draw("latent_index", at, active[at[0]])
       code = pick(code[None], jnp.array([row]))[0]
     if stored.count == SIZE:
       coin = draw("coin", at)
@@ -328,14 +329,15 @@ def _pool(name, n_rows):
 
 @case("latent_pool", "2d/", network="pool of codes", floor=0)
 def pool_of_codes():
-  yield from _pool("2d", ())
+  yield from _pool("2d", 0)
 
 
 @case("latent_pool", "3d/", network="pool of codes", floor=0)
 def pool_of_rows():
-  yield from _pool("3d", (5,))
+  yield from _pool("3d", 1, (5,), [5] * QUERIES)
 
 
 @case("latent_pool", "growing/", network="pool of codes", floor=0)
 def pool_of_growing_codes():
-  yield from _pool("growing", (5,))
+  woken = [min(1 + q // 2, 5) for q in range(QUERIES)]
+  yield from _pool("growing", 2, (5,), woken)

@@ -21,6 +21,7 @@ FLOORS = (
     "config_rules",
     "config_losses",
     "config_optim",
+    "config_data",
     "config",
     "ops",
   ),
@@ -127,7 +128,13 @@ def test_heavy_packages_have_one_owner(place):
 
 @pytest.mark.parametrize(
   "file",
-  ["config.py", "config_losses.py", "config_optim.py", "config_rules.py"],
+  [
+    "config.py",
+    "config_data.py",
+    "config_losses.py",
+    "config_optim.py",
+    "config_rules.py",
+  ],
 )
 def test_the_config_needs_only_the_standard_library(file):
   for name in imports(ROOT / PACKAGE / file):

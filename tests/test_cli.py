@@ -12,7 +12,7 @@ from random_weights import randomised
 import encoder4editing_jax as e4e
 from encoder4editing_jax import cli
 
-VERBS = ("train", "convert", "weights", "info", "doctor")
+VERBS = ("train", "convert", "weights", "data", "info", "doctor")
 
 
 def test_help_fits_one_screen_and_names_every_verb(capsys):

@@ -1,13 +1,24 @@
 """Decoding, folders and the pipeline."""
 
 import io
+import os
+import struct
+import threading
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from encoder4editing_jax.data import images, pipeline, sources
+from encoder4editing_jax.data import (
+  checking,
+  images,
+  pipeline,
+  readers,
+  sources,
+)
 
 
 def encoded(image, kind="PNG", **options):
@@ -90,6 +101,100 @@ def test_sixteen_bits_are_scaled():
   np.testing.assert_array_equal(shown[0, :, 0], [0, 40, 255])
 
 
+def test_grey_of_sixteen_bits_with_a_hidden_value_is_laid_on_white():
+  image = Image.fromarray(np.array([[0, 257 * 40, 65535]], np.uint16))
+  data = encoded(image, transparency=257 * 40)
+  assert Image.open(io.BytesIO(data)).info["transparency"] == 257 * 40
+  shown = images.decode(data, (1, 3))
+  np.testing.assert_array_equal(shown[0, :, 0], [0, 255, 255])
+
+
+def test_colours_of_sixteen_bits_keep_their_upper_eight():
+  def chunk(kind, content):
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + zlib_crc(body)
+
+  def zlib_crc(body):
+    return struct.pack(">I", zlib.crc32(body))
+
+  row = b"\0" + struct.pack(">6H", 0, 257 * 40, 65535, 257 * 9, 0, 257 * 200)
+  header = struct.pack(">2I5B", 2, 1, 16, 2, 0, 0, 0)
+  data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+  data += chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+  shown = images.decode(data, (1, 2))
+  np.testing.assert_array_equal(shown[0], [[0, 40, 255], [9, 0, 200]])
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1"])
+def test_grey_palette_and_single_bits_keep_their_values(mode):
+  grey = Image.new("L", (4, 2), 255)
+  grey.paste(0, (0, 0, 2, 2))
+  shown = images.decode(encoded(grey.convert(mode)), (2, 4))
+  assert (shown[:, :2] == 0).all() and (shown[:, 2:] == 255).all()
+
+
+def test_grey_with_transparency_is_laid_on_white():
+  image = Image.new("LA", (2, 1), (0, 255))
+  image.putpixel((1, 0), (0, 0))
+  shown = images.decode(encoded(image), (1, 2))
+  np.testing.assert_array_equal(shown[0, :, 0], [0, 255])
+
+
+def test_numbers_of_no_known_range_are_refused():
+  floats = encoded(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF")
+  with pytest.raises(images.UnreadableImage, match="floats"):
+    images.decode(floats, (2, 2))
+  large = encoded(Image.fromarray(np.full((2, 2), 70000, np.int32)), "TIFF")
+  with pytest.raises(images.UnreadableImage, match="from 70000 to 70000"):
+    images.decode(large, (2, 2))
+
+
+@pytest.mark.parametrize("kind", ["MPO", "TIFF", "WEBP"])
+def test_of_several_pictures_the_first_is_taken(kind):
+  first, second = (Image.new("RGB", (8, 8), c) for c in ("red", "blue"))
+  options = {"lossless": True} if kind == "WEBP" else {}
+  options |= {"save_all": True, "append_images": [second]}
+  shown = images.decode(encoded(first, kind, **options), (8, 8))
+  assert shown[0, 0, 0] > 240 and shown[0, 0, 2] < 15
+
+
+def test_a_small_file_of_many_pixels_is_not_decoded():
+  """Single bits that compress to nothing: Pillow would only warn."""
+  data = encoded(Image.new("1", (13000, 13000)))
+  assert len(data) < 50_000
+  with pytest.raises(images.UnreadableImage, match="13000 x 13000 pixels"):
+    images.decode(data, (8, 8))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "ICO", "TGA", "PDF", "EPS"])
+def test_formats_that_nobody_needs_are_not_opened(kind):
+  data = encoded(Image.new("RGB", (64, 64), "red"), kind)
+  with pytest.raises(images.UnreadableImage, match="not one of"):
+    images.decode(data, (8, 8))
+
+
+def test_plain_is_what_the_originals_do():
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  values = gradient()
+  hidden = np.zeros((5, 7, 4), np.uint8)
+  hidden[..., 0] = 200
+  deep = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1800
+  for image, options in (
+    (Image.fromarray(values), {"exif": exif}),
+    (Image.fromarray(hidden), {}),
+    (Image.fromarray(deep), {}),
+  ):
+    data = encoded(image, **options)
+    theirs = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    plain = images.decode(data, (5, 7), plain=True)
+    np.testing.assert_array_equal(plain, theirs)
+    assert (images.decode(data, (5, 7)) != theirs).any()
+  data = encoded(Image.new("RGB", (2000, 1000)))
+  with pytest.raises(images.UnreadableImage, match="2000 x 1000"):
+    images.decode(data, (8, 8), max_megapixels=1.0, plain=True)
+
+
 def test_cmyk_becomes_rgb():
   image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
   shown = images.decode(encoded(image, "JPEG", quality=95), (8, 8))
@@ -150,7 +255,7 @@ def test_missing_and_empty_folders_say_what_to_do(tmp_path):
 def test_unreadable_files_are_found_by_name(folder):
   (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
   source = sources.FolderSource(folder)
-  found = sources.find_unreadable(source)
+  found = checking.find_unreadable(source)
   assert [f.name for f in found] == [str(folder / "broken.jpg")]
   assert source.name(found[0].position) == found[0].name
 
@@ -223,6 +328,73 @@ def test_a_file_that_breaks_during_training_is_named(folder):
   (folder / "part0" / "00.png").write_bytes(b"gone")
   with pytest.raises(Exception, match=r"00\.png cannot be decoded"):
     next(stream)
+
+
+def test_a_file_that_vanishes_during_training_is_named(folder):
+  source = sources.FolderSource(folder)
+  (folder / "part0" / "00.png").unlink()
+  stream = pipeline.train_batches(source, size=(8, 8), batch_size=12, seed=0)
+  with pytest.raises(sources.DataError, match=r"00\.png cannot be decoded"):
+    next(stream)
+
+
+@pytest.mark.parametrize("reading", ["training", "evaluation", "checking"])
+def test_a_file_that_hangs_is_named_in_time(folder, reading):
+  os.mkfifo(folder / "part1" / "pipe.png")  # nobody ever writes to it
+  source = sources.FolderSource(folder)
+  options = {"size": (8, 8), "batch_size": 13, "read_timeout": 0.2}
+  began = time.monotonic()
+  with pytest.raises(
+    sources.DataError, match=r"pipe\.png has not been read after 0\.2 seconds"
+  ):
+    if reading == "checking":
+      checking.find_unreadable(source, read_timeout=0.2)
+    elif reading == "training":
+      next(pipeline.train_batches(source, seed=0, **options))
+    else:
+      list(pipeline.all_batches(source, **options))
+  assert time.monotonic() - began < 5
+
+
+def test_slow_files_are_waited_for():
+  class Slow(list):
+    def name(self, index):
+      return f"file {index}"
+
+    def __getitem__(self, index):
+      time.sleep(0.05)
+      return super().__getitem__(index)
+
+  files = [bytes([i]) for i in range(20)]
+  source, watch = Slow(files), readers.Watch(0.3)
+  made = readers.in_threads(
+    lambda i: watch.read(source, i), range(20), 2, watch
+  )
+  assert list(made) == files
+
+
+def test_threads_end_with_the_stream(folder):
+  before = threading.active_count()
+  stream = pipeline.train_batches(
+    sources.FolderSource(folder), size=(8, 8), batch_size=4, seed=0, workers=3
+  )
+  next(stream)
+  assert threading.active_count() > before
+  stream.close()
+  end = time.monotonic() + 5
+  while threading.active_count() > before and time.monotonic() < end:
+    time.sleep(0.01)
+  assert threading.active_count() <= before
+
+
+def test_no_more_is_made_ahead_than_there_is_room_for():
+  made = []
+  stream = readers.in_threads(
+    lambda i: made.append(i) or i, range(1000), 2, readers.Watch()
+  )
+  assert next(stream) == 0
+  time.sleep(0.1)
+  assert len(made) <= 1 + 2 + readers.AHEAD
 
 
 def test_all_batches_is_every_image_once_in_order(folder):

@@ -118,37 +118,16 @@ def test_a_static_stage_equals_a_traced_one():
     np.testing.assert_allclose(got, call(x, np.int32(stage)), atol=1e-6)
 
 
-def multiplications(jaxpr, into_cond):
-  """Convolutions and products of a jaxpr."""
-  n = 0
-  for equation in jaxpr.eqns:
-    name = equation.primitive.name
-    n += name in ("conv_general_dilated", "dot_general")
-    if name == "cond" and not into_cond:
-      continue
-    for value in equation.params.values():
-      for leaf in value if isinstance(value, tuple | list) else (value,):
-        inner = getattr(leaf, "jaxpr", leaf)
-        if hasattr(inner, "eqns"):
-          n += multiplications(inner, into_cond)
-  return n
-
-
-@pytest.mark.slow
-def test_inactive_groups_cost_nothing():
+def test_no_convolution_is_below_a_condition():
+  """There XLA runs it many times slower on CPUs."""
   graph, state = nnx.split(headed())
 
   def traced(image, stage):
     return nnx.merge(graph, state)(image, stage)
 
-  def cost(stage):
-    jaxpr = jax.make_jaxpr(lambda x: traced(x, stage))(images(1))
-    return multiplications(jaxpr.jaxpr, True)
-
-  jaxpr = jax.make_jaxpr(traced)(images(1), np.int32(0)).jaxpr
-  assert cost(0) == cost(2) < cost(3) == cost(6) < cost(7) == cost(None)
-  assert multiplications(jaxpr, False) == cost(0)
-  assert multiplications(jaxpr, True) == cost(None)
+  text = str(jax.make_jaxpr(traced)(images(1), np.int32(0)))
+  assert "conv_general_dilated" in text
+  assert "cond[" not in text and "scan[" not in text
 
 
 @pytest.mark.slow

@@ -23,18 +23,22 @@ def at(state, step):
 def test_the_best_inverter_is_kept_over_restarts(tmp_path):
   networks = build(CONFIG)
   state = states.create_state(CONFIG, networks)
-  best = Best(CONFIG, networks, tmp_path)
+  best = Best(CONFIG, networks, tmp_path, goes_on=False)
   assert best.offer(state, {}) == {}
   assert not list(tmp_path.iterdir())
   best.offer(at(state, 1), {"score": 0.5})
   first = (tmp_path / "best.safetensors").read_bytes()
   assert best.offer(at(state, 2), {"score": 0.7})["best_step"] == 1
   assert (tmp_path / "best.safetensors").read_bytes() == first
-  again = Best(CONFIG, networks, tmp_path)
+  again = Best(CONFIG, networks, tmp_path, goes_on=True)
   assert again.offer(at(state, 3), {"score": float("nan")})["best_step"] == 1
   found = again.offer(at(state, 4), {"score": 0.25})
   assert found == {"best_step": 4, "best_score": 0.25}
   assert json.loads((tmp_path / "best.json").read_text())["step"] == 4
+  heavier = dataclasses.replace(CONFIG, loss=Loss(l2=2.0))
+  for config, goes_on in ((heavier, True), (CONFIG, False)):
+    fresh = Best(config, networks, tmp_path, goes_on)
+    assert fresh.offer(state, {}) == {}
   saved = weights.load(tmp_path / "best.safetensors").encoder
   np.testing.assert_array_equal(
     saved.body.input_conv.kernel[...],

@@ -1,5 +1,7 @@
 """Networks and their training agree with reference outputs, see parity.py."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import parity
 import parity_coach  # noqa: F401  (each registers its cases)
@@ -12,6 +14,14 @@ import parity_training  # noqa: F401
 import parity_transforms  # noqa: F401
 import pytest
 
+from encoder4editing_jax import converters, weights
+
+NETWORKS = [
+  name
+  for name in vars(converters)
+  if name.startswith("to_")
+  and name not in ("to_directions", "to_training_state")
+]
 PARAMETERS = [
   pytest.param(case, id=name, marks=[pytest.mark.slow] * case.slow)
   for name, case in parity.CASES.items()
@@ -23,9 +33,47 @@ ELSEWHERE = {
 }
 
 
+@pytest.fixture
+def through_files(monkeypatch, tmp_path):
+  """Converters get their checkpoints from files on the disk, and make of them
+  what they make of the mappings."""
+  made = []
+
+  def through(value):
+    if not isinstance(value, Mapping):
+      return value
+    path = tmp_path / f"{len(made)}.pt"
+    converters.write(value, path)
+    read = converters.read(path)
+    path.unlink()  # stays mapped
+    return read
+
+  def wrapped(convert):
+    def run(*arguments, **options):
+      ours = convert(*map(through, arguments), **options)
+      assert_same_leaves(ours, convert(*arguments, **options))
+      made.append(ours)
+      return ours
+
+    return run
+
+  for name in NETWORKS:
+    monkeypatch.setattr(converters, name, wrapped(getattr(converters, name)))
+  return made
+
+
+def assert_same_leaves(ours, theirs):
+  ours, theirs = weights.leaves(ours), weights.leaves(theirs)
+  assert ours.keys() == theirs.keys()
+  for name, leaf in ours.items():
+    np.testing.assert_array_equal(leaf[...], theirs[name][...], name)
+
+
 @pytest.mark.parametrize("case", PARAMETERS)
-def test_parity(case):
+def test_parity(case, through_files):
   failed = [r for r in parity.run(case) if not r.passed]
+  converted = case.golden.startswith(("generator", "encoder", "psp", "restyle"))
+  assert through_files or not converted
   assert not failed, "\n".join(map(str, failed))
 
 

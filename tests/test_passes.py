@@ -100,7 +100,7 @@ def by_hand(config, networks, images, state, frozen):
 
 
 def test_refinements_add_up_their_own_gradients():
-  config = change(PLAIN, model={"encoder": "BackboneEncoder", "refinements": 3})
+  config = change(PLAIN, model={"encoder": "BackboneEncoder", "refinements": 2})
   networks = build(config)
   images = pictures(4)
   found, state, frozen = gradient(config, networks, images)
@@ -118,6 +118,7 @@ def test_refinements_add_up_their_own_gradients():
   assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(total)) > 1e-3
 
 
+@pytest.mark.slow
 def test_microbatches_of_copies_are_one_of_them():
   networks = build(PLAIN)
   images = pictures(2)
@@ -171,7 +172,7 @@ def test_batch_statistics_count_the_passes():
 
 
 @pytest.mark.slow
-def test_eight_devices_refine_as_two_do():
+def test_several_devices_refine_as_one_does():
   networks = build(REFINING)
   step = make_train_step(REFINING, networks)
   config = change(REFINING, run={"microbatches": 1})
@@ -186,6 +187,7 @@ def test_eight_devices_refine_as_two_do():
   assert_same(run(step_of_one, devices[:1]), run(step_of_one, devices))
 
 
+@pytest.mark.slow
 def test_evaluations_refine_as_the_exported_inverter():
   config = change(PLAIN, model={"encoder": "BackboneEncoder", "refinements": 2})
   networks = build(config)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encoder4editing_jax.training import pool
+from encoder4editing_jax.training import adversary, pool
 
 exchange = jax.jit(pool.exchange)
 
@@ -52,3 +52,42 @@ def test_a_batch_is_its_examples_in_order():
   other, other_shown = exchange(stored, numbered(4, 6), keys[1])
   np.testing.assert_array_equal(shown, other_shown)
   np.testing.assert_array_equal(again.codes, other.codes)
+
+
+def test_what_is_shown_has_the_published_chances():
+  """Half of the new codes as they are; else each stored one equally often."""
+  size, n, runs = 4, 2, 20_000
+  full = pool.Pool(numbered(0, size), jnp.int32(size))
+  keys = jax.random.split(jax.random.key(5), runs)
+  offer = jax.jit(jax.vmap(lambda k: pool.exchange(full, numbered(size, n), k)))
+  after, shown = offer(keys)
+
+  def agrees(seen, chance):
+    bound = 4 * np.sqrt(chance * (1 - chance) / runs)  # standard deviations
+    assert abs(np.mean(seen) - chance) < bound, chance
+
+  first, second = np.asarray(shown)[:, 0, 0], np.asarray(shown)[:, 1, 0]
+  swap = 1 / 2 / size  # for one place
+  agrees(first == size, 1 / 2)
+  agrees(second == size + 1, 1 / 2)
+  agrees(second == size, 1 / 2 * swap)  # the first code, if it was stored
+  for slot in range(size):
+    agrees(first == slot, swap)
+    agrees(second == slot, swap * (1 - swap))  # if it was still there
+    agrees(after.codes[:, slot, 0] == slot, (1 - swap) ** 2)
+    agrees(after.codes[:, slot, 0] == size + 1, swap)
+  assert (after.count == size).all()
+
+
+@pytest.mark.parametrize(("stage", "awake"), [(0, 1), (2, 3), (None, 5)])
+def test_awake_styles_are_offered_equally_often(stage, awake):
+  n = 4_000
+  codes = jnp.tile(jnp.arange(5.0)[None, :, None], (n, 1, 1))
+  keys = jax.random.split(jax.random.key(6), n)
+  stage = None if stage is None else jnp.int32(stage)
+  rows = adversary._pick_rows(codes, stage, keys)[:, 0]
+  counts = np.bincount(np.asarray(rows, int), minlength=5)
+  assert (counts[awake:] == 0).all()
+  chance = 1 / awake
+  bound = 4 * np.sqrt(n * chance * (1 - chance))
+  assert (np.abs(counts[:awake] - n * chance) <= bound).all()

@@ -14,6 +14,7 @@ import optax
 import pytest
 from flax import nnx
 from PIL import Image
+from test_passes import change
 from test_training_state import ADAM, RANGER
 
 from encoder4editing_jax import converters, weights, weights_folder
@@ -67,14 +68,6 @@ CONFIG = Config(
   progressive=Progressive(steps=(0, 1, 2, 4, 6, 8, 10, 99)),
   run=Run(steps=STEPS, batch_size=BATCH, seed=3),
 )
-
-
-def change(config, **sections):
-  changed = {
-    name: dataclasses.replace(getattr(config, name), **fields)
-    for name, fields in sections.items()
-  }
-  return dataclasses.replace(config, **changed)
 
 
 def make_generator():
@@ -305,7 +298,14 @@ def mid_run(config, step=LEFT):
   return networks, dataclasses.replace(state, optimizer=optimizer)
 
 
-@pytest.mark.parametrize("case", ["ranger", "adam and decoder", "restyle"])
+@pytest.mark.parametrize(
+  "case",
+  [
+    "ranger",
+    pytest.param("adam and decoder", marks=pytest.mark.slow),
+    pytest.param("restyle", marks=pytest.mark.slow),
+  ],
+)
 def test_a_run_between_two_steps_comes_back_to_the_bit(case, tmp_path):
   config = change(CONFIG, **CASES[case])
   networks, state = mid_run(config)

@@ -145,16 +145,54 @@ def assert_same(one, other):
   )
 
 
+def counted(step, calls):
+  """A step that notes its calls: under a transform, its traces."""
+
+  def noting(*arguments):
+    calls.append(1)
+    return step(*arguments)
+
+  return noting
+
+
 @pytest.fixture(scope="module")
-def on_one(step, networks):
+def traces():
+  """One entry for each time that `on_one` traced its step."""
+  return []
+
+
+@pytest.fixture(scope="module")
+def on_one(step, networks, traces):
   device = jax.local_devices()[:1]
+  step = counted(step, traces)
   return train(parallel.pmap_step(step, device), networks, device)
+
+
+def test_one_trace_serves_all_stages(on_one, traces):
+  assert [m["stage"] for m in on_one[1]] == [0, 1, 2]
+  assert len(traces) == 1
 
 
 def test_eight_devices_do_what_one_does(step, networks, on_one):
   devices = jax.local_devices()
   assert len(devices) == 8
   assert_same(on_one, train(parallel.pmap_step(step), networks, devices))
+
+
+def switched_on(config):
+  """The terms of a config's loss."""
+  weights = dataclasses.asdict(config.loss)
+  del weights["delta_norm"], weights["lpips_net"]
+  return {name for name, weight in weights.items() if weight}
+
+
+def test_those_two_have_every_loss():
+  """So that a new term does not go without the test below."""
+  every = dataclasses.fields(Loss)
+  every = {f.name for f in every} - {"delta_norm", "lpips_net"}
+  assert switched_on(EVERYTHING) | switched_on(ONLY_MOCO) == every
+  for critic in (EVERYTHING.discriminator, ONLY_MOCO.discriminator):
+    assert 0 < critic.pool < BATCH and critic.r1  # codes are swapped at once
 
 
 @pytest.mark.slow
@@ -165,6 +203,8 @@ def test_eight_devices_do_what_one_does_with_every_loss(config):
   alone = train(parallel.pmap_step(step, one), networks, one, config)
   assert_same(alone, train(parallel.pmap_step(step), networks, None, config))
   assert all(np.isfinite(list(m.values())).all() for m in alone[1])
+  for name in switched_on(config) | {"r1"}:
+    assert alone[1][-1][name] > 0, name
   if config.model.train_decoder:
     before = states.create_state(config, networks).generator
     moved = jax.tree.map(

@@ -24,7 +24,7 @@ from encoder4editing_jax.config import (
   Model,
   Run,
 )
-from encoder4editing_jax.data import pairs, pipeline, sources
+from encoder4editing_jax.data import checking, pairs, pipeline, sources
 from encoder4editing_jax.data.tasks import Task, task_of
 from encoder4editing_jax.models.stylegan2 import Generator
 from encoder4editing_jax.training import (
@@ -130,7 +130,7 @@ def test_bad_partners_are_found_by_name(folders):
   Image.new("L", (16, 8)).save(labels / "06.png")
   Image.new("L", (16, 16)).save(labels / "08.png")  # of the same shape: fine
   (folders / "images" / "09.png").write_bytes(b"")
-  found = sources.find_unreadable(
+  found = checking.find_unreadable(
     open_pairs(folders), open_partner=SEGMENTATION.open
   )
   told = {bad.name: bad.reason for bad in found}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from encoder4editing_jax import __version__
 from encoder4editing_jax.cli.about import doctor, info
 from encoder4editing_jax.cli.convert import convert_command, weights_command
+from encoder4editing_jax.cli.data import data_command
 from encoder4editing_jax.cli.parsing import nearest
 from encoder4editing_jax.cli.train import train_command as train_command
 from encoder4editing_jax.config import ConfigError
@@ -20,6 +21,7 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
   train    train an encoder; the same as train.py
   convert  convert a published checkpoint, and say what it is
   weights  fill the folder of networks that losses look through
+  data     prepare images for training, and say what is in a data set
   info     say what is in a file of weights
   doctor   print versions and devices, and test one picture
 
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "train": train_command,
     "convert": convert_command,
     "weights": weights_command,
+    "data": data_command,
     "info": info,
     "doctor": doctor,
   }

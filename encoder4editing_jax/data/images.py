@@ -32,18 +32,22 @@ def decode(
   *,
   flip: bool = False,
   max_megapixels: float = 100.0,
+  plain: bool = False,
 ) -> np.ndarray:
   """Decodes, resizes and perhaps mirrors one picture.
 
   The picture is turned as its EXIF orientation says, transparency is laid on
-  white, palettes, CMYK and grey become RGB, and 16 bits are scaled to 8.
-  Shrinking is antialiased and bilinear.
+  white, palettes, CMYK and grey become RGB, and 16 bits are scaled to 8; of
+  several pictures in a file the first is taken. Shrinking is antialiased and
+  bilinear.
 
   Args:
     data: the file's bytes.
     size: height and width of the result; the aspect ratio is not kept.
     flip: mirror left and right.
     max_megapixels: larger pictures are refused before they are decoded.
+    plain: as the originals do, Pillow's `convert("RGB")` and no more: no
+      turning, hidden colours show, and 16 bits of grey are cut off.
 
   Returns:
     uint8 `[h w 3]`.
@@ -51,7 +55,7 @@ def decode(
   Raises:
     UnreadableImage: with the reason.
   """
-  return fit(open_rgb(data, max_megapixels), size, flip=flip)
+  return fit(open_rgb(data, max_megapixels, plain), size, flip=flip)
 
 
 def fit(
@@ -71,20 +75,27 @@ def fit(
       is right for class ids.
   """
   kind = Image.Resampling.BILINEAR if interpolate else Image.Resampling.NEAREST
-  image = image.resize((size[1], size[0]), kind)
+  if image.size != (size[1], size[0]):
+    image = image.resize((size[1], size[0]), kind)
   if flip:
     image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
   pixels = np.asarray(image)
   return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def open_rgb(data: bytes, max_megapixels: float = 100.0) -> Image.Image:
+def open_rgb(
+  data: bytes, max_megapixels: float = 100.0, plain: bool = False
+) -> Image.Image:
   """The picture in RGB at its own size, see `decode`."""
-  return _open(data, max_megapixels, _to_rgb)
+  return _open(data, max_megapixels, _plain("RGB") if plain else _shown)
 
 
-def open_grey(data: bytes, max_megapixels: float = 100.0) -> Image.Image:
+def open_grey(
+  data: bytes, max_megapixels: float = 100.0, plain: bool = False
+) -> Image.Image:
   """The picture in grey (mode L) at its own size, for sketches."""
+  if plain:
+    return _open(data, max_megapixels, _plain("L"))
   return open_rgb(data, max_megapixels).convert("L")
 
 
@@ -101,6 +112,7 @@ def open_labels(
     raise UnreadableImage("class ids do not survive JPEG; save them as PNG")
 
   def checked(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
     if image.mode not in ("L", "P"):
       raise UnreadableImage(
         f"its mode is {image.mode}; class ids need one channel of 8 bits "
@@ -131,7 +143,7 @@ def _open(
       image = Image.open(io.BytesIO(data), formats=FORMATS)
       _check_size(image, max_megapixels)
       image.load()
-      return convert(ImageOps.exif_transpose(image))
+      return convert(image)
   except UnreadableImage:
     raise
   except Image.UnidentifiedImageError:
@@ -151,13 +163,35 @@ def _check_size(image: Image.Image, max_megapixels: float) -> None:
     )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _plain(mode: str) -> Callable[[Image.Image], Image.Image]:
+  return lambda image: image.convert(mode)
+
+
+def _shown(image: Image.Image) -> Image.Image:
+  """RGB as a viewer shows it."""
+  ImageOps.exif_transpose(image, in_place=True)
   if image.mode in _SIXTEEN_BITS:
-    values = np.asarray(image).astype(np.int64)
-    values = np.clip(values, 0, 65535)
-    image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    image = _eight_bits(image)
+  if image.mode == "F":
+    raise UnreadableImage(
+      "its pixels are floats of no known range; save it with 8 or 16 bits"
+    )
   if image.has_transparency_data:
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     image = Image.alpha_composite(white, image)
-  return image.convert("RGB")
+  return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+  """Grey of 16 bits scaled to 8; what is transparent becomes white."""
+  values = np.asarray(image).astype(np.int64)
+  if values.min() < 0 or values.max() > 65535:
+    raise UnreadableImage(
+      f"its pixels are from {values.min()} to {values.max()}; save it with 8 "
+      "or 16 bits"
+    )
+  hidden = image.info.get("transparency")
+  if isinstance(hidden, int):
+    values = np.where(values == hidden, 65535, values)
+  return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))

@@ -1,10 +1,12 @@
-"""From a source to batches of uint8 images, by grain in thread mode.
+"""From a source to batches of uint8 images, ordered and mapped by grain.
 
 Order, flips and what else is drawn are pure functions of (seed, position),
 and a batch of (seed, step): the position in the data IS the step number,
-whatever the number of threads, and nothing else has to be saved.
+whatever the number of threads, and nothing else has to be saved. The threads
+are those of `readers`, which do not hang where a file does.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from encoder4editing_jax.config_rules import NEEDS_SOURCE
 from encoder4editing_jax.data import images, transforms
+from encoder4editing_jax.data.readers import READ_TIMEOUT, Watch, in_threads
 from encoder4editing_jax.data.sources import DataError, Source, partners_of
 from encoder4editing_jax.data.tasks import INVERSION, Task
 
@@ -23,9 +26,11 @@ class _Load:
     self,
     source: Source,
     size: tuple[int, int],
-    max_megapixels: float,
     task: Task,
+    watch: Watch,
     *,
+    max_megapixels: float,
+    plain: bool,
     training: bool,
     flip: bool,
   ):
@@ -37,7 +42,8 @@ class _Load:
         "have no partners; pair two folders with data.pairs.pair."
       )
     self.size = size
-    self.max_megapixels = max_megapixels
+    self.watch = watch
+    self.options = {"max_megapixels": max_megapixels, "plain": plain}
     self.task = task
     self.training = training
     self.flip = flip
@@ -79,12 +85,8 @@ class _Load:
     flip: bool,
   ) -> np.ndarray:
     try:
-      return decode(
-        source[index],
-        self.size,
-        flip=flip,
-        max_megapixels=self.max_megapixels,
-      )
+      data = self.watch.read(source, index)
+      return decode(data, self.size, flip=flip, **self.options)
     except (images.UnreadableImage, OSError) as error:
       raise DataError(
         f"{source.name(index)} cannot be decoded: {error}; replace the "
@@ -103,6 +105,8 @@ def train_batches(
   flip: bool = True,
   workers: int = 2,
   max_megapixels: float = 100.0,
+  plain: bool = False,
+  read_timeout: float = READ_TIMEOUT,
   host: int = 0,
   hosts: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -118,20 +122,32 @@ def train_batches(
     flip: mirror half of the images.
     workers: decoding threads.
     max_megapixels: see `images.decode`.
+    plain: the same.
+    read_timeout: seconds that reading an image may take.
     host: number of this host.
     hosts: number of hosts; each gets a contiguous part of every batch.
 
   Yields:
     `{"image": uint8 [batch_size / hosts, h, w, 3]}`, the targets; for other
     tasks than inversion "source" as well, uint8 `[.. h w c]`, see `tasks`.
-  """
-  import grain
 
-  load = _Load(source, size, max_megapixels, task, training=True, flip=flip)
+  Raises:
+    DataError: an image cannot be read or decoded, or not in time.
+  """
+  watch = Watch(read_timeout)
+  load = _Load(
+    source,
+    size,
+    task,
+    watch,
+    max_megapixels=max_megapixels,
+    plain=plain,
+    training=True,
+    flip=flip,
+  )
   batches = _order(source, seed).random_map(load).batch(batch_size // hosts)
-  batches = batches[host + first_step * hosts :: hosts]
-  options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=4)
-  yield from batches.to_iter_dataset(options)
+  steps = range(host + first_step * hosts, sys.maxsize, hosts)
+  yield from in_threads(batches.__getitem__, steps, workers, watch)
 
 
 def batch_names(
@@ -157,15 +173,28 @@ def all_batches(
   task: Task = INVERSION,
   workers: int = 2,
   max_megapixels: float = 100.0,
+  plain: bool = False,
+  read_timeout: float = READ_TIMEOUT,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Every image once, in order, unflipped; the last batch may be smaller.
 
   What a task draws is the same every time; super-resolution takes its factors
-  in turn.
+  in turn. Arguments and errors are those of `train_batches`.
   """
   import grain
 
-  load = _Load(source, size, max_megapixels, task, training=False, flip=False)
+  watch = Watch(read_timeout)
+  load = _Load(
+    source,
+    size,
+    task,
+    watch,
+    max_megapixels=max_megapixels,
+    plain=plain,
+    training=False,
+    flip=False,
+  )
   examples = grain.MapDataset.range(len(source)).seed(0).random_map(load)
-  options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=4)
-  yield from examples.batch(batch_size).to_iter_dataset(options)
+  batches = examples.batch(batch_size)
+  steps = range(len(batches))
+  yield from in_threads(batches.__getitem__, steps, workers, watch)

@@ -1,16 +1,13 @@
 """Where encoded images come from: anything with a length, bytes and names.
 
-A source is a sequence of encoded files in a fixed order. Folders are the
-first kind; prepared data sets are to follow the same protocol.
+A source is a sequence of encoded files in a fixed order: a folder, see here,
+or a directory of tensorflow-datasets, see `datasets`.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
-
-from PIL import Image
+from typing import Protocol, runtime_checkable
 
 from encoder4editing_jax.data import images
 
@@ -127,60 +124,6 @@ def partners_of(source: Source) -> Source | None:
     whole = partners_of(source.source)
     return None if whole is None else Subset(whole, source.indices)
   return None
-
-
-class Unreadable(NamedTuple):
-  """A file that cannot be decoded or used."""
-
-  position: int
-  name: str
-  reason: str
-
-
-def find_unreadable(
-  source: Source,
-  *,
-  workers: int = 2,
-  max_megapixels: float = 100.0,
-  open_partner: Callable[[bytes, float], Image.Image] = images.open_rgb,
-) -> list[Unreadable]:
-  """Decodes every image once and lists those that fail, in order.
-
-  Partners, as `open_partner` opens them, are listed as well, and those of
-  another shape than their target: they show something else.
-  """
-  partners = partners_of(source)
-
-  def check(index: int) -> Iterator[Unreadable]:
-    shapes = []
-    for part, opened in ((source, images.open_rgb), (partners, open_partner)):
-      if part is None:
-        continue
-      try:
-        shapes.append(opened(part[index], max_megapixels).size)
-      except (images.UnreadableImage, OSError) as error:
-        yield Unreadable(index, part.name(index), str(error))
-    if partners is None or len(shapes) < 2:
-      return
-    (w, h), (columns, rows) = shapes
-    if not _same_shape(*shapes):
-      yield Unreadable(
-        index,
-        partners.name(index),
-        f"{columns} x {rows} pixels have another shape than those of "
-        f"{source.name(index)}, {w} x {h}",
-      )
-
-  with ThreadPoolExecutor(workers) as pool:
-    results = pool.map(lambda i: list(check(i)), range(len(source)))
-    return [found for several in results for found in several]
-
-
-def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
-  """Whether two sizes are of one shape, but for the rounding of a pixel."""
-  small, large = sorted((one, other))
-  scale = small[0] / large[0]
-  return abs(large[1] * scale - small[1]) <= 1
 
 
 def hold_out(source: Source, n: int) -> tuple[Source, Source]:

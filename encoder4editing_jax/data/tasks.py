@@ -48,8 +48,17 @@ class Task:
     """Channels of the encoder's input."""
     return {"sketch": 1, "segmentation": self.labels}.get(self.name, 3)
 
-  def open(self, data: bytes, max_megapixels: float = 100.0) -> Image.Image:
+  @property
+  def ids(self) -> int:
+    """Number of classes of its sources; 0 if they are no maps of classes."""
+    return self.labels if self.name == "segmentation" else 0
+
+  def open(
+    self, data: bytes, max_megapixels: float = 100.0, plain: bool = False
+  ) -> Image.Image:
     """A source file as a picture of 8 bits, at its own size.
+
+    `plain` is as in `images.decode`; class ids are read as they are.
 
     Raises:
       images.UnreadableImage: with the reason.
@@ -57,8 +66,8 @@ class Task:
     if self.name == "segmentation":
       return images.open_labels(data, self.labels, max_megapixels)
     if self.name == "sketch":
-      return images.open_grey(data, max_megapixels)
-    return images.open_rgb(data, max_megapixels)
+      return images.open_grey(data, max_megapixels, plain)
+    return images.open_rgb(data, max_megapixels, plain)
 
   def decode(
     self,
@@ -67,13 +76,14 @@ class Task:
     *,
     flip: bool = False,
     max_megapixels: float = 100.0,
+    plain: bool = False,
   ) -> UInt8[np.ndarray, "h w c"]:
     """A source file, resized and perhaps mirrored.
 
     Raises:
       images.UnreadableImage: with the reason.
     """
-    picture = self.open(data, max_megapixels)
+    picture = self.open(data, max_megapixels, plain)
     interpolate = self.name != "segmentation"
     return images.fit(picture, size, flip=flip, interpolate=interpolate)
 

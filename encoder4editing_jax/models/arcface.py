@@ -15,6 +15,8 @@ from encoder4editing_jax.models.stages import CHANNELS
 FACE_ROWS = (35, 223)
 FACE_COLUMNS = (32, 220)
 
+EPSILON = 1e-12  # the least length by which an embedding is divided
+
 
 def face_crop(image: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
   """The face of pictures aligned like FFHQ, as e4e and pSp cut it out.
@@ -88,7 +90,8 @@ class ArcFace(nnx.Module):
     x = self.norm_in(self.backbone(image)[-1])
     x = x.astype(jnp.float32).reshape(x.shape[0], -1)  # rows, columns, channels
     x = self.norm_out(self.linear(x))
-    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+    square = jnp.maximum(jnp.sum(x * x, -1, keepdims=True), EPSILON**2)
+    return x / jnp.sqrt(square)
 
   def embed_portrait(
     self, image: Float[Array, "b h w c"]

@@ -226,8 +226,10 @@ class BatchNorm(nnx.Module):
     var = over_devices((centred**2).mean(axes))
     keep = self.momentum
     unbiased = var * (n / max(n - 1, 1))
-    self.mean[...] = keep * self.mean[...] + (1 - keep) * mean
-    self.var[...] = keep * self.var[...] + (1 - keep) * unbiased
+    # Not `self.mean[...] = `, which asks tracers where they lie: they search
+    # the whole program for an answer, and tracing took many times as long.
+    self.mean.set_value(keep * self.mean[...] + (1 - keep) * mean)
+    self.var.set_value(keep * self.var[...] + (1 - keep) * unbiased)
     return mean, var
 
   def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:

@@ -8,10 +8,9 @@ The pyramid of pSp (arXiv 2008.00951, figure 2), which e4e took over:
     p1 = enlarge(p2) + 1x1(c1)  -> fine heads, styles 7 and on
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, TypeAlias
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -156,19 +155,6 @@ def add_deltas(rows: Float[Array, "b n d"], stage: Stage) -> Array:
   return jnp.concatenate([first, first + deltas], 1)
 
 
-def _from_stage(
-  first: int, stage: Stage, compute: Callable[[], Array], n: int, like: Array
-) -> Array:
-  """`compute()`, of n rows, from stage `first` on; zeros, unworked, before."""
-
-  def zeros() -> Array:
-    return jnp.zeros((like.shape[0], n, like.shape[2]), like.dtype)
-
-  if stage is None or isinstance(stage, int):
-    return compute() if stage is None or stage >= first else zeros()
-  return jax.lax.cond(stage >= first, compute, zeros)
-
-
 class Pyramid(Encoder):
   """Heads on three maps; `_rows` is what e4e and pSp have in common."""
 
@@ -190,30 +176,17 @@ class Pyramid(Encoder):
     n = self.n_styles
     return max(min(n, FIRST_FINE) - FIRST_MIDDLE, 0), max(n - FIRST_FINE, 0)
 
-  def _rows(self, image: Array, stage: Stage) -> Float[Array, "b n d"]:
-    """What every head says; zeros for groups that start after `stage`."""
+  def _rows(self, image: Array) -> Float[Array, "b n d"]:
+    """What every head says."""
     _, c1, c2, c3 = self.body(image)
-    n_middle, n_fine = self._group_sizes()
-    coarse = self.heads_coarse(c3)
-    lateral1, heads_middle = self.lateral1, self.heads_middle
-    lateral2, heads_fine = self.lateral2, self.heads_fine
-    if lateral1 is None or heads_middle is None:
-      return coarse
-
-    def middle() -> Array:
-      p2 = _enlarge_add(c3, lateral1(c2))
-      rows = heads_middle(p2)
-      if lateral2 is None or heads_fine is None:
-        return rows
-
-      def fine() -> Array:
-        return heads_fine(_enlarge_add(p2, lateral2(c1)))
-
-      rest = _from_stage(FIRST_FINE, stage, fine, n_fine, coarse)
-      return jnp.concatenate([rows, rest], 1)
-
-    rest = _from_stage(FIRST_MIDDLE, stage, middle, n_middle + n_fine, coarse)
-    return jnp.concatenate([coarse, rest], 1)
+    rows = [self.heads_coarse(c3)]
+    if self.lateral1 is not None and self.heads_middle is not None:
+      p2 = _enlarge_add(c3, self.lateral1(c2))
+      rows.append(self.heads_middle(p2))
+      if self.lateral2 is not None and self.heads_fine is not None:
+        p1 = _enlarge_add(p2, self.lateral2(c1))
+        rows.append(self.heads_fine(p1))
+    return jnp.concatenate(rows, 1)
 
 
 def _enlarge_add(

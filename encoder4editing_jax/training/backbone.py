@@ -32,13 +32,12 @@ def fill_body(config: Config, encoder: nnx.Module, given: nnx.Module) -> None:
   values = {n: theirs[n][...] for n in names if n in theirs}
   if _INPUT in values and body.input_channels == 2 * given.input_channels:
     values[_INPUT] = _widened(values[_INPUT], config.run.seed)
-  for name in names:
-    here = tuple(ours[name].shape)
-    there = tuple(values[name].shape) if name in values else None
-    if (
-      type(body) is not type(given) or there != here or len(ours) != len(theirs)
-    ):
-      raise _misfit(config, body, given)
+  alike = type(body) is type(given) and len(ours) == len(theirs)
+  if not alike or any(
+    name not in values or values[name].shape != ours[name].shape
+    for name in names
+  ):
+    raise _misfit(config, body, given)
   for name in names:
     ours[name][...] = values[name]
 

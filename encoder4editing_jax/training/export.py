@@ -49,16 +49,23 @@ class Best:
   Args:
     config: of the run.
     networks: of the run.
-    workdir: folder of the run; a record that is there is to be beaten.
+    workdir: folder of the run.
+    goes_on: the run continues: its record is to be beaten, unless the losses
+      have other weights now.
   """
 
-  def __init__(self, config: Config, networks: Networks, workdir: Path):
+  def __init__(
+    self, config: Config, networks: Networks, workdir: Path, goes_on: bool
+  ):
     self._made_of = config, networks
     self._workdir = workdir
+    self._weights = config.to_dict()["loss"]
     self._record: dict[str, Any] = {}
     path = workdir / RECORD
-    if path.exists() and (workdir / BEST).exists():
-      self._record = json.loads(path.read_text())
+    if goes_on and path.exists() and (workdir / BEST).exists():
+      record = json.loads(path.read_text())
+      if record["loss"] == self._weights:
+        self._record = record
 
   def offer(
     self, state: TrainState, results: dict[str, Any]
@@ -72,5 +79,7 @@ class Best:
     if score is not None and score < self._record.get("score", float("inf")):
       export(*self._made_of, state, self._workdir / BEST)
       self._record = {"step": int(state.step), "score": score}
+      self._record["loss"] = self._weights
       replace_text(self._workdir / RECORD, json.dumps(self._record) + "\n")
-    return {f"best_{name}": value for name, value in self._record.items()}
+    names = ("step", "score") if self._record else ()
+    return {f"best_{name}": self._record[name] for name in names}

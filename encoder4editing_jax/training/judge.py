@@ -13,6 +13,7 @@ from encoder4editing_jax.data.tasks import INVERSION, Task, task_of
 from encoder4editing_jax.files import replace_text
 from encoder4editing_jax.training import pictures
 from encoder4editing_jax.training.evaluation import Evaluator, mean_image
+from encoder4editing_jax.training.export import EXPORTED
 from encoder4editing_jax.training.logging import spelled
 from encoder4editing_jax.training.preparation import Plan
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
@@ -79,7 +80,7 @@ def write_results(results: dict[str, Any], workdir: Path) -> None:
   text = json.dumps(spelled(results), indent=2)
   replace_text(workdir / EVALUATED, text + "\n")
   print(summary(results))
-  files = ["inverter.safetensors", EVALUATED]
+  files = [EXPORTED, EVALUATED]
   if (workdir / "inversions.png").exists():
     files.insert(0, "inversions.png")
   print(
@@ -97,4 +98,6 @@ def _all_batches(
     task=task,
     workers=config.data.workers,
     max_megapixels=config.data.max_megapixels,
+    plain=config.data.decode == "plain",
+    read_timeout=config.data.read_timeout,
   )

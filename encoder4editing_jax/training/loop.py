@@ -58,7 +58,12 @@ FIXED = (
   "run.seed",
   "run.batch_size",
 )
-FREE = ("data.workers", "discriminator.lr", "discriminator.r1")
+FREE = (
+  "data.workers",
+  "data.read_timeout",
+  "discriminator.lr",
+  "discriminator.r1",
+)
 
 
 def run(
@@ -165,7 +170,7 @@ def _train(
   penalty: dict[str, Any] = {}
   batches = _train_batches(config, plan.training, first)
   last_saved = checkpoints.latest_step()
-  best = Best(config, networks, judge.workdir)
+  best = Best(config, networks, judge.workdir, last_saved is not None)
   with contextlib.closing(logger):
     for step in range(first + 1, settings.steps + 1):
       state, metrics = train_step(state, frozen, next(batches))
@@ -176,9 +181,6 @@ def _train(
         logger.step(*pending)
       pending = (step, metrics | penalty)
       last = step == settings.steps
-      if step % settings.save_every == 0 or last:
-        checkpoints.save(state, config)
-        last_saved = step
       if step % settings.eval_every == 0 and not last:
         stop_if_lost(config, plan.training, *pending, saved=last_saved)
         logger.step(*pending)
@@ -188,6 +190,9 @@ def _train(
           best.offer(state, results)
         logger.write(step, results, "eval")
         logger.say(f"step {step} {summary(results)}")
+      if step % settings.save_every == 0 or last:
+        checkpoints.save(state, config)
+        last_saved = step
     if pending:
       stop_if_lost(config, plan.training, *pending, saved=last_saved)
       logger.step(*pending)
@@ -243,6 +248,8 @@ def _train_batches(
     flip=config.data.flip,
     workers=config.data.workers,
     max_megapixels=config.data.max_megapixels,
+    plain=config.data.decode == "plain",
+    read_timeout=config.data.read_timeout,
     host=jax.process_index(),
     hosts=jax.process_count(),
   )

@@ -223,7 +223,7 @@ def _many_passes(config: Config, networks: Networks) -> Passes:
       )
       return statistics, codes
 
-    statistics, codes = jax.lax.scan(
+    statistics, codes = _scan(
       one, state.statistics, _in_parts(examples.shown, parts)
     )
     kept = statistics if _counts_twice(config) else state.statistics
@@ -238,11 +238,10 @@ def _many_passes(config: Config, networks: Networks) -> Passes:
   ) -> tuple[Arrays, Arrays, Metrics]:
     def refine(carry: Any, i: Array) -> tuple[Any, Metrics]:
       statistics, total, reached, part = carry
+      drawn = part
       if refinements > 1:
         fresh = jax.vmap(lambda key: jax.random.fold_in(key, i))(part.noise)
         drawn = part._replace(noise=fresh)
-      else:
-        drawn = part
       w_plus, pull_back, statistics = forward(
         state, statistics, frozen, drawn, stage, reached
       )
@@ -256,13 +255,13 @@ def _many_passes(config: Config, networks: Networks) -> Passes:
 
     def one(carry: Any, part: Examples) -> tuple[Any, Metrics]:
       reached = begin(frozen, len(part.images))
-      (statistics, total, *_), metrics = jax.lax.scan(
+      (statistics, total, *_), metrics = _scan(
         refine, (*carry, reached, part), jnp.arange(refinements)
       )
       return (statistics, total), jax.tree.map(lambda x: x[-1], metrics)
 
     nothing = jax.tree.map(jnp.zeros_like, state.trained())
-    (statistics, total), metrics = jax.lax.scan(
+    (statistics, total), metrics = _scan(
       one,
       (memo, nothing),
       jax.tree.map(lambda x: _in_parts(x, parts), examples),
@@ -271,6 +270,13 @@ def _many_passes(config: Config, networks: Networks) -> Passes:
     return mean, statistics, jax.tree.map(jnp.mean, metrics)
 
   return Passes(first, gradient)
+
+
+def _scan(body: Callable, start: Any, steps: Any) -> tuple[Any, Any]:
+  """`jax.lax.scan`; on CPUs without its loop, in which XLA runs convolutions
+  about eight times slower."""
+  unroll = jax.default_backend() == "cpu"
+  return jax.lax.scan(body, start, steps, unroll=unroll)
 
 
 def _in_parts(x: Array, n: int) -> Array:

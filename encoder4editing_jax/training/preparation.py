@@ -14,7 +14,13 @@ from flax import nnx
 from encoder4editing_jax import weights, weights_folder
 from encoder4editing_jax.config import FACEWORLD, Config, ConfigError
 from encoder4editing_jax.config_rules import NEEDS_SOURCE
-from encoder4editing_jax.data import pairs, sources
+from encoder4editing_jax.data import (
+  checking,
+  datasets,
+  opening,
+  pairs,
+  sources,
+)
 from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.models.arcface import ArcFace
 from encoder4editing_jax.models.irse import Backbone
@@ -188,45 +194,36 @@ def _open_sources(
   data = config.data
   train = None
   if data.train != FACEWORLD:
-    train = _open(data.train, data.source, config)
+    train = _open(data.train, data.source, data.split, config)
   if data.eval and data.eval != FACEWORLD and data.eval_images:
-    whole = _open(data.eval, data.eval_source, config)
+    whole = _open(data.eval, data.eval_source, data.eval_split, config)
     return train, sources.spread(whole, data.eval_images)
   if train is not None and not data.eval:
     return sources.hold_out(train, data.eval_images)
   return train, None
 
 
-def _open(folder: str, partners: str, config: Config) -> sources.Source:
-  """The usable images of a folder, with those of another one if it is named."""
-  images = sources.FolderSource(folder)
-  source: sources.Source = images
-  if partners:
-    source = pairs.pair(images, sources.FolderSource(partners))
+def _open(
+  place: str, partners: str, split: str, config: Config
+) -> sources.Source:
+  """The usable images of a place, with their partners if these have one."""
   data, task = config.data, task_of(config.data)
+  source = opening.open_source(
+    place, partners, split=split, feature=data.feature
+  )
+  if datasets.is_verified(source, task.ids):
+    return source
   besides = f" and their sources in {partners}" if partners else ""
-  print(f"checking {len(source)} images in {folder}{besides}", flush=True)
-  broken = sources.find_unreadable(
+  print(f"checking {len(source)} images in {place}{besides}", flush=True)
+  return checking.usable(
     source,
+    skip=data.on_unreadable == "skip",
     workers=data.workers,
     max_megapixels=data.max_megapixels,
+    plain=data.decode == "plain",
+    read_timeout=data.read_timeout,
     open_partner=task.open,
   )
-  if not broken:
-    return source
-  names = "; ".join(f"{bad.name}: {bad.reason}" for bad in broken)
-  positions = {bad.position for bad in broken}
-  verb = "read or used" if partners else "read"
-  found = f"{len(positions)} of {len(source)} images cannot be {verb} ({names})"
-  left = sorted(set(range(len(source))) - positions)
-  if data.on_unreadable == "stop" or not left:
-    raise sources.DataError(
-      f"{found}; replace them, or set data.on_unreadable to skip."
-      if left
-      else f"{found}; name a folder with readable images."
-    )
-  print(f"skipping: {found}", flush=True)
-  return sources.Subset(source, left)
 
 
 def render_missing(plan: Plan, config: Config, workdir: Path) -> Plan:

@@ -16,6 +16,7 @@ import optax
 from flax import nnx
 
 from encoder4editing_jax import weights
+from encoder4editing_jax.architectures import with_dtype
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training import state as states
@@ -67,7 +68,8 @@ def place(config: Config, networks: Networks, start: Start) -> Networks:
   if run and run.discriminator and config.loss.adversarial:
     nnx.update(networks.discriminator, nnx.state(run.discriminator))
   if config.model.train_decoder:
-    networks = networks._replace(generator=inverter.generator)
+    generator = with_dtype(inverter.generator, config.model.dtype)
+    networks = networks._replace(generator=generator)
   return networks._replace(w_avg=inverter.w_avg[...])
 
 

@@ -140,7 +140,7 @@ def build_networks(
 ) -> Networks:
   """The modules of a run around its generator and the losses' networks.
 
-  All compute in the type of the config.
+  All but the latent discriminator compute in the type of the config.
   """
   dtype = config.model.dtype
   discriminator = LatentDiscriminator(
