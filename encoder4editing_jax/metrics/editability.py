@@ -98,8 +98,8 @@ def effect(
     How far that one rose, and the mean of how far the others went, up or down.
   """
   change = after - before
-  others = np.delete(np.arange(change.shape[1]), attribute)
-  return change[:, attribute], jnp.abs(change[:, others]).mean(1)
+  others = [k for k in range(change.shape[1]) if k != attribute]
+  return change[:, attribute], jnp.abs(change[:, jnp.array(others)]).mean(1)
 
 
 def rises(series: Float[Array, "s b"]) -> Float[Array, " b"]:
