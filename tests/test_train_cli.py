@@ -147,7 +147,7 @@ def test_a_run_looks_through_networks_and_trains_the_generator(
   )
   weights.save(arcface, weights_folder.path_of(nets, "arcface_ir_se50"))
   flags = ["--config", card, "--workdir", workdir, "--weights.dir", nets]
-  flags += ["--loss.identity", 0.5, "--model.train_decoder"]
+  flags += ["--loss.identity", 0.5, "--model.train_decoder", True]
   for steps in (1, 2):
     done = train(*flags, "--run.steps", steps, cache=cache)
     assert done.returncode == 0, done.stderr

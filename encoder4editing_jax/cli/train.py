@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import dataclasses
 import re
 import runpy
 import sys
@@ -101,7 +102,15 @@ def parse_train(
   for name, example in (("config", "configs/toy.py"), ("workdir", "runs/toy")):
     if not getattr(named, name):
       raise ConfigError(f"--{name} is missing; add --{name} {example}")
-  parsed = parse(TrainArguments, argv, prog=prog, default=default)
+  parsed = parse(
+    TrainArguments,
+    argv,
+    prog=prog,
+    default=default,
+    config=(
+      tyro.conf.FlagConversionOff,
+    ),  # as cards write it: --data.flip False
+  )
   return parsed.settings, parsed.workdir
 
 
@@ -126,7 +135,7 @@ def load_config(name: str) -> Config:
   if not path.is_file():
     cards = ", ".join(sorted(p.stem for p in CARDS.glob("[a-z]*.py")))
     raise ConfigError(
-      f"config file {name} does not exist; check the path, or use one of the "
+      f"there is no config file {name}; check the path, or use one of the "
       f"package's: {cards}."
     )
   try:
@@ -136,6 +145,11 @@ def load_config(name: str) -> Config:
     config = names["get_config"]()
   except TypeError as error:
     raise ConfigError(f"{path}: {_explain(error)}") from error
+  except dataclasses.FrozenInstanceError as error:
+    raise ConfigError(
+      f"{path}: {error}; configs do not change: pass it to the section, as in "
+      "Optim(lr=1e-4), or use dataclasses.replace."
+    ) from error
   except (ImportError, SyntaxError, NameError, AttributeError) as error:
     raise ConfigError(f"{path}: {error}") from error
   if not isinstance(config, Config):

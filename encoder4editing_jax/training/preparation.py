@@ -165,7 +165,9 @@ def _check_devices(config: Config) -> None:
     )
   batch, n = config.run.batch_size, jax.device_count()
   parts = config.run.microbatches
-  each = f"{n} devices" + (f" of {parts} microbatches" if parts > 1 else "")
+  each = f"{n} devices"
+  if parts > 1:
+    each = f"{n * parts} ({n} devices, {parts} microbatches)"
   if batch % (n * parts):
     raise ConfigError(
       f"run.batch_size is {batch}, which is not divisible by {each}; set it "
