@@ -11,10 +11,9 @@ gradient moves a weight by a whole step, either way): fields may be apart by
 1e-3 where three times their noise floor is less.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
+from changing import change
 from goldens.recipe import recipe_normal
 from parity import case
 from parity_networks import D, images, mean_code
@@ -44,15 +43,6 @@ E4E = Config(
   progressive=Progressive(steps=(0, 2, 3, 4, 5, 6, 7, 7, 1000, 1001)),
   run=Run(batch_size=BATCH),
 )
-
-
-def change(config, **sections):
-  """A config with some fields of some sections changed."""
-  changed = {
-    name: dataclasses.replace(getattr(config, name), **fields)
-    for name, fields in sections.items()
-  }
-  return dataclasses.replace(config, **changed)
 
 
 FAST = change(

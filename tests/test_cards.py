@@ -6,9 +6,9 @@ import pkgutil
 
 import numpy as np
 import pytest
+from changing import change
 from flax import nnx
 from PIL import Image
-from test_passes import change
 
 import configs
 from encoder4editing_jax import weights, weights_folder

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from changing import change
 from flax import nnx
-from test_passes import change
 from test_step import EVERYTHING, batches, build
 
 from encoder4editing_jax.architectures import architecture, with_dtype
@@ -44,7 +44,7 @@ def residuals(config):
   )
   images = jnp.zeros((2, *config.data.size, 3))
   examples = passes.Examples(images, images, jax.random.split(state.key, 2))
-  forward = passes._make_forward(config, networks)
+  forward = passes.make_forward(config, networks)
 
   def kept(state):
     start = passes.begin(frozen, 2)

@@ -6,24 +6,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from changing import change
 from flax import nnx
 from test_step import BATCH, CONFIG, SIDE, assert_same, build, train
 
 from encoder4editing_jax.config import Loss, Progressive
 from encoder4editing_jax.models.inverter import Inverter
-from encoder4editing_jax.training import parallel, passes, state as states
+from encoder4editing_jax.training import (
+  accumulation,
+  parallel,
+  passes,
+  state as states,
+)
 from encoder4editing_jax.training.evaluation import Evaluator
 from encoder4editing_jax.training.objective import make_encoder_loss
 from encoder4editing_jax.training.step import make_train_step
-
-
-def change(config, **sections):
-  changed = {
-    name: dataclasses.replace(getattr(config, name), **fields)
-    for name, fields in sections.items()
-  }
-  return dataclasses.replace(config, **changed)
-
 
 REFINING = change(
   CONFIG,
@@ -48,7 +45,7 @@ def pictures(n, seed=0):
 
 def gradient(config, networks, images, stage=None):
   """Gradient, statistics and metrics of one update, on one device."""
-  made = passes.make_passes(config, networks)
+  made = accumulation.make_passes(config, networks)
   start = config.data.size if config.model.refinements else None
   frozen = states.create_frozen(networks, start)
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from changing import change
 from flax import nnx
 from PIL import Image
-from test_passes import change
 from test_training_state import ADAM, RANGER
 
 from encoder4editing_jax import converters, weights, weights_folder

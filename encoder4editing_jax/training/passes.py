@@ -6,11 +6,7 @@
                picture_i+1 = G(codes_i+1)             (2104.02699, equation 1)
 
 Each refinement has its loss, and gradients go through it alone: codes and
-picture that it starts from count as given. Their gradients are added up.
-
-Microbatches take a shard in parts, one after the other, and the mean of their
-gradients: the memory of a part, the loss of the whole. Batch statistics are
-those of a part (over all devices).
+picture that it starts from count as given. `accumulation` adds them up.
 """
 
 from collections.abc import Callable
@@ -68,13 +64,6 @@ class Passes(NamedTuple):
   gradient: Callable[..., tuple[Arrays, Arrays, Metrics]]
 
 
-def make_passes(config: Config, networks: Networks) -> Passes:
-  """One pass serves both networks where one is enough."""
-  if config.model.refinements > 1 or config.run.microbatches > 1:
-    return _many_passes(config, networks)
-  return _one_pass(config, networks)
-
-
 def make_encode(networks: Networks) -> Callable:
   """Codes `[b n d]` and new running statistics from trained arrays.
 
@@ -117,7 +106,7 @@ def look(shown: Array, reached: Reached) -> Float[Array, "b h w c"]:
   return jnp.concatenate([shown, reached.images], -1)
 
 
-def _make_forward(config: Config, networks: Networks) -> Callable:
+def make_forward(config: Config, networks: Networks) -> Callable:
   """A pass that remembers its way: codes, the way back, statistics."""
   encode = rematerialised(config, make_encode(networks))
 
@@ -141,7 +130,7 @@ def _make_forward(config: Config, networks: Networks) -> Callable:
   return forward
 
 
-def _make_backward(config: Config, networks: Networks) -> Callable:
+def make_backward(config: Config, networks: Networks) -> Callable:
   """The gradient of what is trained, metrics, and the pictures."""
   differentiate = jax.value_and_grad(
     make_encoder_loss(config, networks), argnums=(0, 1), has_aux=True
@@ -172,9 +161,10 @@ def _make_backward(config: Config, networks: Networks) -> Callable:
   return backward
 
 
-def _one_pass(config: Config, networks: Networks) -> Passes:
-  forward = _make_forward(config, networks)
-  backward = _make_backward(config, networks)
+def one_pass(config: Config, networks: Networks) -> Passes:
+  """One pass, which serves both networks."""
+  forward = make_forward(config, networks)
+  backward = make_backward(config, networks)
 
   def first(
     state: TrainState, frozen: Frozen, examples: Examples, stage: Array | None
@@ -194,98 +184,14 @@ def _one_pass(config: Config, networks: Networks) -> Passes:
     found, metrics, _ = backward(
       state, frozen, examples, stage, w_plus, pull_back
     )
-    if _counts_twice(config):
+    if counts_twice(config):
       statistics = _as_by_two_passes(state.statistics, statistics)
     return found, statistics, metrics
 
   return Passes(first, gradient)
 
 
-def _many_passes(config: Config, networks: Networks) -> Passes:
-  """The discriminator's codes come from passes of their own."""
-  encode = make_encode(networks)
-  forward = _make_forward(config, networks)
-  backward = _make_backward(config, networks)
-  refinements = max(config.model.refinements, 1)
-  parts = config.run.microbatches
-
-  def first(
-    state: TrainState, frozen: Frozen, examples: Examples, stage: Array | None
-  ) -> tuple[Array | None, Any]:
-    if not config.loss.adversarial:
-      return None, state.statistics
-    reached = begin(frozen, len(examples.images) // parts)
-
-    def one(statistics: Arrays, shown: Array) -> tuple[Arrays, Array]:
-      seen = look(shown, reached)
-      codes, statistics = encode(
-        state.encoder, statistics, frozen, seen, stage, reached.w_plus
-      )
-      return statistics, codes
-
-    statistics, codes = _scan(
-      one, state.statistics, _in_parts(examples.shown, parts)
-    )
-    kept = statistics if _counts_twice(config) else state.statistics
-    return codes.swapaxes(0, 1).reshape(-1, *codes.shape[2:]), kept
-
-  def gradient(
-    state: TrainState,
-    frozen: Frozen,
-    examples: Examples,
-    stage: Array | None,
-    memo: Any,
-  ) -> tuple[Arrays, Arrays, Metrics]:
-    def refine(carry: Any, i: Array) -> tuple[Any, Metrics]:
-      statistics, total, reached, part = carry
-      drawn = part
-      if refinements > 1:
-        fresh = jax.vmap(lambda key: jax.random.fold_in(key, i))(part.noise)
-        drawn = part._replace(noise=fresh)
-      w_plus, pull_back, statistics = forward(
-        state, statistics, frozen, drawn, stage, reached
-      )
-      found, metrics, images = backward(
-        state, frozen, drawn, stage, w_plus, pull_back
-      )
-      if reached.images is not None:
-        reached = Reached(w_plus, images)
-      total = jax.tree.map(jnp.add, total, found)
-      return (statistics, total, reached, part), metrics
-
-    def one(carry: Any, part: Examples) -> tuple[Any, Metrics]:
-      reached = begin(frozen, len(part.images))
-      (statistics, total, *_), metrics = _scan(
-        refine, (*carry, reached, part), jnp.arange(refinements)
-      )
-      return (statistics, total), jax.tree.map(lambda x: x[-1], metrics)
-
-    nothing = jax.tree.map(jnp.zeros_like, state.trained())
-    (statistics, total), metrics = _scan(
-      one,
-      (memo, nothing),
-      jax.tree.map(lambda x: _in_parts(x, parts), examples),
-    )
-    mean = jax.tree.map(lambda x: x / parts, total)
-    return mean, statistics, jax.tree.map(jnp.mean, metrics)
-
-  return Passes(first, gradient)
-
-
-def _scan(body: Callable, start: Any, steps: Any) -> tuple[Any, Any]:
-  """`jax.lax.scan`; on CPUs without its loop, in which XLA runs convolutions
-  about eight times slower."""
-  unroll = jax.default_backend() == "cpu"
-  return jax.lax.scan(body, start, steps, unroll=unroll)
-
-
-def _in_parts(x: Array, n: int) -> Array:
-  """`[b ...]` as `[n b/n ...]`: every n-th example, so that parts are the same
-  on any number of devices."""
-  return x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1)
-
-
-def _counts_twice(config: Config) -> bool:
+def counts_twice(config: Config) -> bool:
   """Whether the discriminator's pass moves the running statistics."""
   published = config.optim.batch_statistics == "published"
   return published and config.loss.adversarial > 0

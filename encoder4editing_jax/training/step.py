@@ -25,10 +25,11 @@ from encoder4editing_jax.config import Config
 from encoder4editing_jax.config_rules import is_progressive
 from encoder4editing_jax.data.tasks import task_of, to_float, to_source
 from encoder4editing_jax.training import optim
+from encoder4editing_jax.training.accumulation import make_passes
 from encoder4editing_jax.training.adversary import make_discriminator_update
 from encoder4editing_jax.training.keys import Draw, keys_of, normal
 from encoder4editing_jax.training.parallel import AXIS
-from encoder4editing_jax.training.passes import Examples, make_passes
+from encoder4editing_jax.training.passes import Examples
 from encoder4editing_jax.training.state import (
   Arrays,
   Frozen,
