@@ -6,15 +6,18 @@ the discriminator is penalised and two styles wake up.
 """
 
 import json
+import os
 
 import jax
 import numpy as np
 import parity
+import pytest
 from parity_coach import FAST, LOOSE
 from parity_networks import images
 from replay import BATCH, Coach, reported
 
 STEPS = 3
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def first_steps(golden):
@@ -27,6 +30,7 @@ def first_steps(golden):
   }
 
 
+@pytest.mark.skipif(MEMORY < 12e9, reason="takes 8 GB of memory")
 def test_the_first_steps_are_those_of_the_originals():
   theirs = first_steps("coach_e4e_fast")
   floors = json.loads((parity.FOLDER / "noise_floors.json").read_text())

@@ -171,7 +171,10 @@ def test_a_run_looks_through_networks_and_trains_the_generator(
     (["--optim.name", "adm"], "'adam'"),
     (["--run.batch_size", "0"], "run.batch_size is 0; set it to"),
     (["--data.train", "nowhere"], "nowhere does not exist; check"),
-    (["--model.generator", "no.safetensors"], "no file no.safetensors; name"),
+    (
+      ["--model.generator", "no.safetensors"],
+      "no.safetensors is not there; name",
+    ),
     (["--model.n_styles", "18"], "takes 6; set it to 6"),
     (["--data.size", "32", "32"], "set data.size to 16 16"),
     (

@@ -19,13 +19,13 @@ from encoder4editing_jax.training.passes import (
   Examples,
   Passes,
   Reached,
-  begin,
   counts_twice,
   look,
   make_backward,
   make_encode,
   make_forward,
   one_pass,
+  unrefined,
 )
 from encoder4editing_jax.training.state import (
   Arrays,
@@ -53,7 +53,7 @@ def _make_first(config: Config, networks: Networks) -> Callable:
   ) -> tuple[Array | None, Any]:
     if not config.loss.adversarial:
       return None, state.statistics
-    reached = begin(frozen, len(examples.images) // parts)
+    reached = unrefined(frozen, len(examples.images) // parts)
 
     def one(statistics: Arrays, shown: Array) -> tuple[Arrays, Array]:
       seen = look(shown, reached)
@@ -133,7 +133,7 @@ def _make_refinements(config: Config, networks: Networks) -> Callable:
       total = jax.tree.map(jnp.add, total, found)
       return (statistics, total, reached), metrics
 
-    start = begin(frozen, len(part.images))
+    start = unrefined(frozen, len(part.images))
     (statistics, total, _), metrics = _scan(
       refine, (*carry, start), jnp.arange(n)
     )
