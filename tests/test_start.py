@@ -454,7 +454,7 @@ def test_files_that_do_not_serve_are_one_line(left, tmp_path):
     ):
       load(config, load_start)
   whole = {"backbone": f"{left}/weights.safetensors"}
-  with pytest.raises(ConfigError, match="whole model as weights.start_from"):
+  with pytest.raises(ConfigError, match="whole model as weights"):
     opening.load_backbone(change(CONFIG, weights=whole), load_start)
   checkpoint = dict(converters.read(left / "run.pt"))
   group = ADAM | {"amsgrad": True, "params": []}
