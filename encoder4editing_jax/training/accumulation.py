@@ -143,9 +143,12 @@ def _make_refinements(config: Config, networks: Networks) -> Callable:
 
 
 def _scan(body: Callable, start: Any, steps: Any) -> tuple[Any, Any]:
-  """`jax.lax.scan`; for CPUs written out step by step, as XLA's convolutions
-  are ten to forty times slower there when they come from a loop (its
-  `unroll=True` included, whose loop of one turn goes away too late)."""
+  """`jax.lax.scan`; for CPUs written out step by step.
+
+  XLA's convolutions are ten to forty times slower there when they come from a
+  loop (`unroll=True` included, whose loop of one turn goes away too late).
+  Written out, its steps may hold their memory all at once.
+  """
   return jax.lax.platform_dependent(
     start,
     steps,
