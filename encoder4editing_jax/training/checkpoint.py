@@ -12,6 +12,7 @@ and the next save is due as ever.
 import contextlib
 import hashlib
 import json
+import logging
 import shutil
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,10 @@ class Checkpoints:
       ),
     )
     self._failures, self._pending = 0, False
+    # Most steps that are saved have no score, and Orbax warns of each.
+    logging.getLogger("absl").addFilter(
+      lambda record: "tracked_metric" not in str(record.msg)
+    )
 
   def steps(self) -> list[int]:
     """Steps of which there is a checkpoint, newest first."""
