@@ -27,6 +27,7 @@ from encoder4editing_jax.training import state as states
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
 from encoder4editing_jax.training.export import EXPORTED, Best, export
 from encoder4editing_jax.training.guard import stop_if_lost
+from encoder4editing_jax.training.hosts import agree, is_first
 from encoder4editing_jax.training.judge import (
   EVALUATED,
   Judge,
@@ -107,10 +108,14 @@ def run(
     if done := _finished(config, state, workdir):
       return done
     plan = render_missing(plan, config, workdir)
-    save_config(config, workdir)
+    if is_first():
+      save_config(config, workdir)
     _announce(config, networks, plan, state)
     start = config.data.size if config.model.refinements else None
-    frozen = replicate(states.create_frozen(networks, start))
+    frozen = states.create_frozen(networks, start)
+    agree({"settings": config.to_dict(), "images": plan.names()})
+    agree({"weights": frozen, "first state": state})
+    frozen = replicate(frozen)
     judge = Judge(config, networks, plan, frozen, workdir)
     state, results = _train(
       config, networks, plan, state, frozen, judge, checkpoints
