@@ -1,0 +1,167 @@
+"""Several processes train as one: real ones, on fake devices of a CPU."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import conftest
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+from test_train_cli import ROOT
+
+from encoder4editing_jax import cli, weights
+from encoder4editing_jax.config import ConfigError
+from encoder4editing_jax.models.stylegan2 import Generator
+from encoder4editing_jax.training import hosts
+
+# Two batches of held-out images, the last of them not full.
+CARD = """
+from encoder4editing_jax.config import *
+
+def get_config():
+  return Config(
+    data=Data(
+      train={images!r}, eval={images!r}, size=(16, 16), eval_images=9
+    ),
+    model=Model(
+      generator={generator!r}, encoder="SingleStyleEncoder", num_layers=10,
+      channels=(4, 4, 8, 8),
+    ),
+    discriminator=Discriminator(hidden=8, n_layers=1, pool=4, r1_every=2),
+    run=Run(steps=2, batch_size=8, log_every=1, eval_every=2, save_every=2),
+  )
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+  return tmp_path_factory.mktemp("hosts")
+
+
+@pytest.fixture(scope="module")
+def card(root):
+  random = np.random.default_rng(0)
+  (root / "images").mkdir()
+  for i in range(33):
+    noise = random.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((20, 18)).save(root / f"images/{i:02d}.png")
+  generator = Generator(
+    16, channel_base=64, channel_max=4, style_dim=8, n_mlp=1, rngs=nnx.Rngs(0)
+  )
+  weights.save(generator, root / "generator.safetensors")
+  files = {k: str(root / v) for k, v in FILES.items()}
+  (root / "card.py").write_text(CARD.format(**files))
+  return root / "card.py"
+
+
+FILES = {"images": "images", "generator": "generator.safetensors"}
+
+
+@contextlib.contextmanager
+def started(card, workdir, *flags, processes):
+  """The processes of a run on four devices in all."""
+  devices = 4 // processes
+  environment = os.environ | {
+    "XLA_FLAGS": " ".join(
+      (*conftest.QUICK, f"--xla_force_host_platform_device_count={devices}")
+    ),
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": str(card.parent / "cache"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
+  command = [sys.executable, "train.py", "--config", card, "--workdir", workdir]
+  address = f"localhost:{free_port()}"
+  running = []
+  for i in range(processes):
+    more = ("--coordinator", address, "--processes", processes, "--process", i)
+    running.append(
+      subprocess.Popen(
+        list(map(str, (*command, *flags, *(more if processes > 1 else ())))),
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+      )
+    )
+  try:
+    yield running
+  finally:
+    for process in running:
+      process.kill()
+      process.communicate()
+
+
+def free_port():
+  with socket.socket() as found:
+    found.bind(("localhost", 0))
+    return found.getsockname()[1]
+
+
+def train(card, workdir, *flags, processes):
+  """What each process said, once all have ended well."""
+  with started(card, workdir, *flags, processes=processes) as running:
+    said = [process.communicate(timeout=300)[0] for process in running]
+    assert [p.returncode for p in running] == [0] * processes, "\n".join(said)
+  return said
+
+
+def results(workdir):
+  found = json.loads((workdir / "eval.json").read_text())
+  del found["seconds"]
+  return found
+
+
+def numbers(workdir):
+  """What metrics.jsonl holds, but for the speed."""
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [
+    {k: v for k, v in json.loads(line).items() if "per_second" not in k}
+    for line in lines
+  ]
+
+
+def assert_same(one, other):
+  """The same weights and numbers, to rounding."""
+  pair = [weights.load(w / "inverter.safetensors") for w in (one, other)]
+  leaves = [weights.leaves(inverter) for inverter in pair]
+  assert leaves[0].keys() == leaves[1].keys()
+  for name, leaf in leaves[0].items():
+    np.testing.assert_allclose(
+      leaf[...], leaves[1][name][...], rtol=1e-4, atol=1e-5, err_msg=name
+    )
+  assert results(one) == pytest.approx(results(other), rel=1e-4)
+  for line, same in zip(numbers(one), numbers(other), strict=True):
+    assert line == pytest.approx(same, rel=1e-3)
+
+
+def test_two_processes_do_what_one_does(root, card):
+  alone, together = root / "alone", root / "together"
+  train(card, alone, processes=1)
+  said = train(card, together, processes=2)
+  assert_same(alone, together)
+  assert results(together)["images"] == 9
+  assert "step 2/2" in said[0]
+  quiet = [x for x in said[1].splitlines() if not x.startswith("[Gloo]")]
+  assert quiet == []
+  assert {x.name for x in together.iterdir()} == {
+    x.name for x in alone.iterdir()
+  }
+
+  swapped = root / "swapped", root / "swapped-too"
+  shutil.copytree(alone, swapped[0])
+  shutil.copytree(together, swapped[1])
+  more = ("--run.steps", 4)
+  said = train(card, swapped[0], *more, processes=2)
+  assert "continuing from the checkpoint of step 2" in said[0]
+  train(card, swapped[1], *more, processes=1)
+  assert results(swapped[0])["step"] == 4
+  assert_same(*swapped)
