@@ -164,7 +164,7 @@ def gather(value: Any) -> list[Any]:
 
   data = np.frombuffer(json.dumps(value).encode(), np.uint8)
   sizes = np.ravel(process_allgather(np.array([len(data)], np.int32)))
-  padded = np.zeros(int(sizes.max()), np.uint8)
+  padded = np.zeros(int(sizes.max()), data.dtype)
   padded[: len(data)] = data
   rows = process_allgather(padded)
   return [

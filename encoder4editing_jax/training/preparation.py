@@ -64,8 +64,8 @@ class Plan:
 
   def names(self) -> list[list[str]]:
     """The names of all training images, and of those held out."""
-    parts = (self.train or [], self.evaluation or [])
-    return [[part.name(i) for i in range(len(part))] for part in parts]
+    found = (x for x in (self.train, self.evaluation) if x is not None)
+    return [[part.name(i) for i in range(len(part))] for part in found]
 
   def begun(self) -> "Plan":
     """The plan without what is used only once; these arrays are large."""
