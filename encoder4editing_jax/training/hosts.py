@@ -33,10 +33,12 @@ class Hosts:
   """Who takes part; not a part of the config: another run may differ."""
 
   coordinator: str = ""
-  """Address HOST:PORT of the first process, "auto", or "" if it is alone."""
+  """Address HOST:PORT of process 0, for training with several processes; auto
+  on TPU pods and under Slurm, which say it themselves. See docs/tpu.md."""
   processes: int | None = None
+  """How many processes there are, with --coordinator HOST:PORT."""
   process: int | None = None
-  """Number of this one, from 0."""
+  """Which one this is, from 0, with --coordinator HOST:PORT."""
 
   def validate(self) -> None:
     """Raises ConfigError if the parts do not fit together; one line."""
