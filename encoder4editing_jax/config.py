@@ -115,6 +115,10 @@ class Run:
   keep: int = 2
   """Newest checkpoints that are kept."""
 
+  keep_best: int = 1
+  """Checkpoints with the best evaluations that are kept besides; of steps that
+  are evaluated and saved."""
+
   edit: str = "smile"
   """Editing direction that the evaluation tries (faceworld only)."""
 

@@ -59,10 +59,13 @@ def train_command(
 
   Returns:
     The exit status: 0; 2 for what the user can mend before it starts; 1 if
-    it stopped for numbers that are not finite.
+    it stopped for numbers that are not finite or for a disk that takes no
+    more; 143 after SIGTERM, 130 after SIGINT.
   """
   from encoder4editing_jax.data.sources import DataError
+  from encoder4editing_jax.training.checkpoint import NotSaved
   from encoder4editing_jax.training.guard import TrainingStopped
+  from encoder4editing_jax.training.stopping import Interrupted
 
   try:
     words = sys.argv[1:] if argv is None else argv
@@ -76,11 +79,20 @@ def train_command(
 
     with joined(hosts):
       loop.run(config, workdir, load_start)
-  except (ConfigError, DataError, ProcessLost, TrainingStopped) as error:
-    print(f"error: {error}", file=sys.stderr)
-    stopped = isinstance(error, (ProcessLost, TrainingStopped))
-    return leave(1 if stopped else 2)
+  except (ConfigError, DataError) as error:
+    return _say(f"error: {error}", 2)
+  except (TrainingStopped, NotSaved, ProcessLost) as error:
+    return _say(f"error: {error}", 1)
+  except Interrupted as error:
+    return _say(str(error), error.status)
+  except KeyboardInterrupt:
+    return _say("interrupted; no file is half written", 130)
   return 0
+
+
+def _say(text: str, status: int) -> int:
+  print(text, file=sys.stderr)
+  return leave(status)
 
 
 def parse_train(
