@@ -84,7 +84,8 @@ def train_command(
   except (TrainingStopped, NotSaved, ProcessLost) as error:
     return _say(f"error: {error}", 1)
   except Interrupted as error:
-    return _say(str(error), error.status)
+    print(error, file=sys.stderr)  # all processes end here, and may wait
+    return error.status
   except KeyboardInterrupt:
     return _say("interrupted; no file is half written", 130)
   return 0

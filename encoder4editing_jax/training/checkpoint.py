@@ -20,6 +20,7 @@ from typing import Any
 
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.files import replace_text
+from encoder4editing_jax.training.hosts import is_first
 from encoder4editing_jax.training.packing import (
   Records,
   first_difference,
@@ -134,9 +135,11 @@ class Checkpoints:
       yield
     except Exception as error:  # Orbax's own for a full disk is a ValueError
       self._failures += 1
-      self._forget_unfinished()
+      if is_first():
+        self._forget_unfinished()
       found = f"no checkpoint could be written ({_first_line(error)})"
-      if self._failures >= MOST_FAILURES:
+      # Several processes would not agree on trying again.
+      if self._failures >= MOST_FAILURES or jax.process_count() > 1:
         raise NotSaved(
           f"{found}, {self._failures} times in a row; make room in or mend "
           f"{self.folder}, and give the same command: it goes on from step "

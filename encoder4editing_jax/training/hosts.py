@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -179,6 +180,15 @@ def in_turn(parts: list[Any]) -> list[Any]:
   nothing = object()
   turns = itertools.zip_longest(*gather(parts), fillvalue=nothing)
   return [x for x in itertools.chain(*turns) if x is not nothing]
+
+
+def heard(found: signal.Signals | None, now: bool) -> signal.Signals | None:
+  """A signal that any process has found; looks only `now`, since that waits
+  for the others, but always where there are none."""
+  if jax.process_count() == 1:
+    return found
+  said = gather(found) if now else []
+  return next((signal.Signals(x) for x in said if x is not None), None)
 
 
 def local(tree: Any) -> Any:

@@ -28,7 +28,7 @@ from encoder4editing_jax.training import state as states
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
 from encoder4editing_jax.training.export import EXPORTED, Best, export
 from encoder4editing_jax.training.guard import stop_if_lost
-from encoder4editing_jax.training.hosts import agree, is_first
+from encoder4editing_jax.training.hosts import agree, heard, is_first
 from encoder4editing_jax.training.judge import (
   EVALUATED,
   Judge,
@@ -193,7 +193,7 @@ def _train(
         score = results.get("score")
         logger.write(step, results, "eval")
         logger.say(f"step {step} {summary(results)}")
-      asked = stopping.signal
+      asked = heard(stopping.signal, step % settings.log_every == 0)
       if step % settings.save_every == 0 or last or asked:
         checkpoints.save(state, config, score)
       if asked:

@@ -7,6 +7,7 @@ import jax
 
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.training.checkpoint import Checkpoints, Damaged
+from encoder4editing_jax.training.hosts import is_first, wait
 from encoder4editing_jax.training.state import TrainState
 
 # A resumed run may not change these: its arrays or its data would not fit.
@@ -50,8 +51,10 @@ def from_newest(
       _warn(f"checkpoint {folder} is damaged ({error})")
       damaged.append(step)
       continue
-    for other in damaged:
+    wait("restored")
+    for other in damaged if is_first() else ():
       _warn(f"the damaged checkpoint is now {checkpoints.set_aside(other)}")
+    wait("set aside")
     listed = f" with a changed config: {'; '.join(changes)}" if changes else ""
     print(f"continuing from the checkpoint of step {step}{listed}", flush=True)
     return restored
