@@ -18,9 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.files import replace_text
-from encoder4editing_jax.training.hosts import is_first
+from encoder4editing_jax.training.hosts import is_first, wait
 from encoder4editing_jax.training.packing import (
   Records,
   first_difference,
@@ -224,8 +226,10 @@ class Checkpoints:
   def set_aside(self, step: int) -> Path:
     """Renames the folder of a damaged step, so that it can be saved again."""
     place = self.folder / f"damaged-{step}"
-    shutil.rmtree(place, ignore_errors=True)
-    (self.folder / str(step)).rename(place)
+    if is_first():
+      shutil.rmtree(place, ignore_errors=True)
+      (self.folder / str(step)).rename(place)
+    wait(f"set aside {step}")
     self._manager.reload()
     return place
 

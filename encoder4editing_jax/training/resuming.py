@@ -7,7 +7,7 @@ import jax
 
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.training.checkpoint import Checkpoints, Damaged
-from encoder4editing_jax.training.hosts import is_first, wait
+from encoder4editing_jax.training.hosts import wait
 from encoder4editing_jax.training.state import TrainState
 
 # A resumed run may not change these: its arrays or its data would not fit.
@@ -52,9 +52,8 @@ def from_newest(
       damaged.append(step)
       continue
     wait("restored")
-    for other in damaged if is_first() else ():
+    for other in damaged:
       _warn(f"the damaged checkpoint is now {checkpoints.set_aside(other)}")
-    wait("set aside")
     listed = f" with a changed config: {'; '.join(changes)}" if changes else ""
     print(f"continuing from the checkpoint of step {step}{listed}", flush=True)
     return restored
