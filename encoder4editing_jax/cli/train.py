@@ -15,6 +15,12 @@ import tyro
 
 from encoder4editing_jax.cli.parsing import nearest, parse
 from encoder4editing_jax.config import Config, ConfigError, section_types
+from encoder4editing_jax.training.hosts import (
+  Hosts,
+  ProcessLost,
+  joined,
+  leave,
+)
 
 CARDS = Path(__file__).parents[1] / "configs"
 
@@ -34,6 +40,8 @@ class TrainArguments:
 
   workdir: str
   """Folder of the run: checkpoints, metrics, pictures, results."""
+
+  hosts: Annotated[Hosts, tyro.conf.arg(name="")]
 
   settings: Annotated[Config, tyro.conf.arg(name="")]
 
@@ -64,18 +72,20 @@ def train_command(
     if "--list" in words:
       print(list_cards())
       return 0
-    config, workdir = parse_train(words, prog)
+    config, workdir, hosts = parse_train(words, prog)
     config.validate()
     from encoder4editing_jax.converters.start import load_start
     from encoder4editing_jax.training import loop
 
-    loop.run(config, workdir, load_start)
+    with joined(hosts):
+      loop.run(config, workdir, load_start)
   except (ConfigError, DataError) as error:
     return _say(f"error: {error}", 2)
-  except (TrainingStopped, NotSaved) as error:
+  except (TrainingStopped, NotSaved, ProcessLost) as error:
     return _say(f"error: {error}", 1)
   except Interrupted as error:
-    return _say(str(error), error.status)
+    print(error, file=sys.stderr)  # all processes end here, and may wait
+    return error.status
   except KeyboardInterrupt:
     return _say("interrupted; no file is half written", 130)
   return 0
@@ -83,13 +93,13 @@ def train_command(
 
 def _say(text: str, status: int) -> int:
   print(text, file=sys.stderr)
-  return status
+  return leave(status)
 
 
 def parse_train(
   argv: Sequence[str], prog: str = "train.py"
-) -> tuple[Config, str]:
-  """The config and the folder that a command line asks for.
+) -> tuple[Config, str, Hosts]:
+  """The config, the folder and the processes that a command line asks for.
 
   Raises:
     ConfigError: an unknown flag or field, a bad value, a missing file.
@@ -102,7 +112,9 @@ def parse_train(
   first.add_argument("--workdir", nargs="?")
   named, _ = first.parse_known_args(argv)
   config = load_config(named.config) if named.config else Config()
-  default = TrainArguments(named.config or "", named.workdir or "", config)
+  default = TrainArguments(
+    named.config or "", named.workdir or "", Hosts(), config
+  )
   if {"-h", "--help"} & set(argv):
     tyro.cli(
       TrainArguments,
@@ -124,7 +136,7 @@ def parse_train(
       tyro.conf.FlagConversionOff,
     ),  # as cards write it: --data.flip False
   )
-  return parsed.settings, parsed.workdir
+  return parsed.settings, parsed.workdir, parsed.hosts
 
 
 def list_cards() -> str:
@@ -175,6 +187,7 @@ def load_config(name: str) -> Config:
 def _flags() -> list[str]:
   """All flags of `TrainArguments`, as they are written."""
   found = ["--config", "--workdir"]
+  found += [f"--{field.name}" for field in fields(Hosts)]
   for section, kind in section_types().items():
     for field in fields(kind):
       found.append(f"--{section}.{field.name}")

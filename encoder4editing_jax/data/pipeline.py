@@ -175,11 +175,14 @@ def all_batches(
   max_megapixels: float = 100.0,
   plain: bool = False,
   read_timeout: float = READ_TIMEOUT,
+  host: int = 0,
+  hosts: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Every image once, in order, unflipped; the last batch may be smaller.
 
   What a task draws is the same every time; super-resolution takes its factors
-  in turn. Arguments and errors are those of `train_batches`.
+  in turn. Hosts take whole batches in turn. Other arguments and errors are
+  those of `train_batches`.
   """
   import grain
 
@@ -196,5 +199,5 @@ def all_batches(
   )
   examples = grain.MapDataset.range(len(source)).seed(0).random_map(load)
   batches = examples.batch(batch_size)
-  steps = range(len(batches))
+  steps = range(host, len(batches), hosts)
   yield from in_threads(batches.__getitem__, steps, workers, watch)

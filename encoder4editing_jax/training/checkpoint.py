@@ -19,8 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.files import replace_text
+from encoder4editing_jax.training.hosts import is_first, wait
 from encoder4editing_jax.training.packing import (
   Records,
   first_difference,
@@ -139,9 +142,11 @@ class Checkpoints:
       yield
     except Exception as error:  # Orbax's own for a full disk is a ValueError
       self._failures += 1
-      self._forget_unfinished()
+      if is_first():
+        self._forget_unfinished()
       found = f"no checkpoint could be written ({_first_line(error)})"
-      if self._failures >= MOST_FAILURES:
+      # Several processes would not agree on trying again.
+      if self._failures >= MOST_FAILURES or jax.process_count() > 1:
         raise NotSaved(
           f"{found}, {self._failures} times in a row; make room in or mend "
           f"{self.folder}, and give the same command: it goes on from step "
@@ -226,8 +231,10 @@ class Checkpoints:
   def set_aside(self, step: int) -> Path:
     """Renames the folder of a damaged step, so that it can be saved again."""
     place = self.folder / f"damaged-{step}"
-    shutil.rmtree(place, ignore_errors=True)
-    (self.folder / str(step)).rename(place)
+    if is_first():
+      shutil.rmtree(place, ignore_errors=True)
+      (self.folder / str(step)).rename(place)
+    wait(f"set aside {step}")
     self._manager.reload()
     return place
 

@@ -20,6 +20,7 @@ from encoder4editing_jax.config import FACEWORLD, Config
 from encoder4editing_jax.data.tasks import task_of, to_float, to_source
 from encoder4editing_jax.metrics.pixels import psnr
 from encoder4editing_jax.models.inverter import crop_and_pool
+from encoder4editing_jax.training.hosts import in_turn
 from encoder4editing_jax.training.objective import make_comparison
 from encoder4editing_jax.training.passes import Reached, look, unrefined
 from encoder4editing_jax.training.pictures import show_source
@@ -74,16 +75,16 @@ class Evaluator:
     batches: Batches,
     mean: Float[np.ndarray, "1 h w c"],
   ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Runs over all batches.
+    """Runs over all batches, or on several hosts over this one's.
 
     Returns:
       Means over all images by name (with the terms of the loss that compare
       pictures, and `score`, their weighted sum), and the columns of a picture
-      grid by label.
+      grid by label, of the first batch of this host.
     """
     size = self.config.run.batch_size
     frozen = with_generator(frozen, state.generator)
-    numbers: list[dict[str, np.ndarray]] = []
+    numbers: list[dict[str, list[float]]] = []
     columns: dict[str, np.ndarray] = {}
     for batch in batches:
       n = len(batch["image"])
@@ -92,10 +93,12 @@ class Evaluator:
         for name, x in batch.items()
       }
       seen, pictures = self._batch(state, frozen, padded, mean)
-      numbers.append({name: np.asarray(v)[:n] for name, v in seen.items()})
+      seen = {name: np.asarray(v)[:n].tolist() for name, v in seen.items()}
+      numbers.append(seen)
       columns = columns or {k: np.asarray(v)[:n] for k, v in pictures.items()}
+    numbers = in_turn(numbers)  # in one order, whatever the number of hosts
     results = {
-      name: float(np.concatenate([part[name] for part in numbers]).mean())
+      name: float(np.float32([x for p in numbers for x in p[name]]).mean())
       for name in numbers[0]
     }
     results["psnr_gain"] = results["psnr"] - results["psnr_mean_image"]

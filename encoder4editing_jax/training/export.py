@@ -14,6 +14,7 @@ from encoder4editing_jax.config import Config
 from encoder4editing_jax.files import replace_text
 from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training import state as states
+from encoder4editing_jax.training.hosts import is_first
 from encoder4editing_jax.training.state import Networks, TrainState
 
 EXPORTED = "inverter.safetensors"
@@ -24,7 +25,9 @@ RECORD = "best.json"
 def export(
   config: Config, networks: Networks, state: TrainState, path: Path
 ) -> None:
-  """Writes the inverter; `e4e.load` opens it."""
+  """Writes the inverter, from the first host; `e4e.load` opens it."""
+  if not is_first():
+    return
   graph = nnx.graphdef(
     states.build_encoder(config, networks.generator, bn_axis=None)
   )
@@ -80,6 +83,7 @@ class Best:
       export(*self._made_of, state, self._workdir / BEST)
       self._record = {"step": int(state.step), "score": score}
       self._record["loss"] = self._weights
-      replace_text(self._workdir / RECORD, json.dumps(self._record) + "\n")
+      if is_first():
+        replace_text(self._workdir / RECORD, json.dumps(self._record) + "\n")
     names = ("step", "score") if self._record else ()
     return {f"best_{name}": self._record[name] for name in names}

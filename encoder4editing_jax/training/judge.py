@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from encoder4editing_jax.config import Config
@@ -14,6 +15,7 @@ from encoder4editing_jax.files import replace_text
 from encoder4editing_jax.training import pictures
 from encoder4editing_jax.training.evaluation import Evaluator, mean_image
 from encoder4editing_jax.training.export import EXPORTED
+from encoder4editing_jax.training.hosts import is_first, local
 from encoder4editing_jax.training.logging import spelled
 from encoder4editing_jax.training.preparation import Plan
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
@@ -48,13 +50,16 @@ class Judge:
       some = sources.spread(self.plan.training, MEAN_OF)
       self._mean = mean_image(_all_batches(self.config, some, INVERSION))
     task = task_of(self.config.data)
-    batches = _all_batches(self.config, self.plan.evaluation, task)
-    return self._evaluator(state, self.frozen, batches, self._mean)
+    place = jax.process_index(), jax.process_count()
+    batches = _all_batches(self.config, self.plan.evaluation, task, *place)
+    return self._evaluator(
+      local(state), local(self.frozen), batches, self._mean
+    )
 
   def final(self, state: TrainState) -> dict[str, Any]:
     """The evaluation at the end, with its picture."""
     results, columns = self(state)
-    if columns:
+    if columns and is_first():
       pictures.save_grid(self.workdir / "inversions.png", columns)
     return results
 
@@ -77,6 +82,8 @@ def summary(results: dict[str, Any]) -> str:
 
 def write_results(results: dict[str, Any], workdir: Path) -> None:
   """Writes eval.json and says what the run was worth."""
+  if not is_first():
+    return
   text = json.dumps(spelled(results), indent=2)
   replace_text(workdir / EVALUATED, text + "\n")
   print(summary(results))
@@ -89,7 +96,11 @@ def write_results(results: dict[str, Any], workdir: Path) -> None:
 
 
 def _all_batches(
-  config: Config, source: sources.Source, task: Task
+  config: Config,
+  source: sources.Source,
+  task: Task,
+  host: int = 0,
+  hosts: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
   return pipeline.all_batches(
     source,
@@ -100,4 +111,6 @@ def _all_batches(
     max_megapixels=config.data.max_megapixels,
     plain=config.data.decode == "plain",
     read_timeout=config.data.read_timeout,
+    host=host,
+    hosts=hosts,
   )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from encoder4editing_jax.config import ConfigError
+from encoder4editing_jax.training.hosts import is_first
 
 LOCK = ".lock"
 
@@ -15,9 +16,14 @@ LOCK = ".lock"
 def only_run(workdir: Path) -> Iterator[None]:
   """Holds a folder for this process, which lets go of it however it ends.
 
+  Of several processes of one run the first holds it.
+
   Raises:
     ConfigError: another run is at work in the folder.
   """
+  if not is_first():
+    yield
+    return
   try:
     import fcntl
   except ImportError:  # Windows

@@ -28,6 +28,7 @@ from encoder4editing_jax.training import state as states
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
 from encoder4editing_jax.training.export import EXPORTED, Best, export
 from encoder4editing_jax.training.guard import stop_if_lost
+from encoder4editing_jax.training.hosts import agree, heard, is_first
 from encoder4editing_jax.training.judge import (
   EVALUATED,
   Judge,
@@ -101,10 +102,14 @@ def run(
       return done
     check_room(state, checkpoints)
     plan = render_missing(plan, config, workdir)
-    save_config(config, workdir)
+    if is_first():
+      save_config(config, workdir)
     _announce(config, networks, plan, state)
     start = config.data.size if config.model.refinements else None
-    frozen = replicate(states.create_frozen(networks, start))
+    frozen = states.create_frozen(networks, start)
+    agree({"settings": config.to_dict(), "images": plan.names()})
+    agree({"weights": frozen, "first state": state})
+    frozen = replicate(frozen)
     judge = Judge(config, networks, plan, frozen, workdir)
     state, results = _train(
       config, networks, plan, state, frozen, judge, checkpoints
@@ -188,7 +193,7 @@ def _train(
         score = results.get("score")
         logger.write(step, results, "eval")
         logger.say(f"step {step} {summary(results)}")
-      asked = stopping.signal
+      asked = heard(stopping.signal, step % settings.log_every == 0)
       if step % settings.save_every == 0 or last or asked:
         checkpoints.save(state, config, score)
       if asked:

@@ -22,12 +22,13 @@ def pmap_step(step: Step, devices: Sequence[jax.Device] | None = None) -> Step:
 
   Args:
     step: function of one shard.
-    devices: all local ones if None.
+    devices: all of all hosts if None.
 
   Returns:
     A function of the state, the frozen networks and a whole batch (leaves
-    `[b ...]`, b divisible by the number of devices). No leading device axis
-    goes in or comes out with the state.
+    `[b ...]`, b divisible by the number of devices), or on several hosts this
+    one's part of it. No leading device axis goes in or comes out with the
+    state.
   """
   n = len(devices) if devices else jax.local_device_count()
   mapped = jax.pmap(
@@ -35,7 +36,7 @@ def pmap_step(step: Step, devices: Sequence[jax.Device] | None = None) -> Step:
     axis_name=AXIS,
     in_axes=(None, None, 0),
     out_axes=None,
-    devices=devices,
+    devices=devices or all_devices(),
     donate_argnums=0,
   )
   return lambda state, frozen, batch: mapped(state, frozen, split(batch, n))
@@ -49,7 +50,7 @@ def shard_map_step(
   `check_vma=False`: with the check, gradients of replicated parameters are
   summed over devices before the step's own `pmean` gets to see them.
   """
-  mesh = Mesh(np.asarray(devices or jax.local_devices()), (AXIS,))
+  mesh = Mesh(np.asarray(devices or all_devices()), (AXIS,))
   mapped = jax.shard_map(
     step,
     mesh=mesh,
@@ -60,6 +61,11 @@ def shard_map_step(
   return jax.jit(mapped, donate_argnums=0)
 
 
+def all_devices() -> list[jax.Device]:
+  """The devices of all hosts, in the order in which these part a batch."""
+  return sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+
+
 def split(batch: Any, n: int) -> Any:
   """Leaves `[b ...]` as `[n b/n ...]`."""
   return jax.tree.map(lambda x: x.reshape((n, -1, *x.shape[1:])), batch)
@@ -67,7 +73,7 @@ def split(batch: Any, n: int) -> Any:
 
 def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
   """A copy of every array on every device, safe to donate."""
-  mesh = Mesh(np.asarray(devices or jax.local_devices()), (AXIS,))
+  mesh = Mesh(np.asarray(devices or all_devices()), (AXIS,))
   sharding = NamedSharding(mesh, P())
   # Through host memory: device_put may alias the first device's buffer, and
   # donating an alias deletes the original.
@@ -76,6 +82,5 @@ def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
 
 def _put(x: Any, sharding: NamedSharding) -> jax.Array:
   if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-    data = np.array(jax.random.key_data(x))
-    return jax.random.wrap_key_data(jax.device_put(data, sharding))
-  return jax.device_put(np.array(x), sharding)
+    return jax.random.wrap_key_data(_put(jax.random.key_data(x), sharding))
+  return jax.make_array_from_process_local_data(sharding, np.array(x), x.shape)

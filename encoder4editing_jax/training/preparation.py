@@ -28,6 +28,7 @@ from encoder4editing_jax.models.lpips import LPIPS
 from encoder4editing_jax.models.moco import MoCo
 from encoder4editing_jax.models.resnet import ResNet
 from encoder4editing_jax.models.stylegan2 import Generator
+from encoder4editing_jax.training.hosts import check_hosts, is_first, wait
 from encoder4editing_jax.training.objective import FEATURES
 from encoder4editing_jax.training.opening import (
   Opener,
@@ -60,6 +61,11 @@ class Plan:
     """The training images, after `render_missing`."""
     assert self.train is not None
     return self.train
+
+  def names(self) -> list[list[str]]:
+    """The names of all training images, and of those held out."""
+    found = (x for x in (self.train, self.evaluation) if x is not None)
+    return [[part.name(i) for i in range(len(part))] for part in found]
 
   def begun(self) -> "Plan":
     """The plan without what is used only once; these arrays are large."""
@@ -158,11 +164,7 @@ def check_workdir(workdir: Path) -> None:
 
 
 def _check_devices(config: Config) -> None:
-  if jax.process_count() > 1:
-    raise ConfigError(
-      f"there are {jax.process_count()} processes, and training on several "
-      "hosts is not there yet; start one process with all its devices."
-    )
+  check_hosts()
   batch, n = config.run.batch_size, jax.device_count()
   parts = config.run.microbatches
   each = f"{n} devices"
@@ -271,10 +273,11 @@ def _drawn(
   folder: Path, write: Callable[[Path], list[Path]]
 ) -> sources.FolderSource:
   """The folder, written now unless it was before."""
-  if not folder.exists():
+  if is_first() and not folder.exists():
     print(f"drawing faces into {folder}", flush=True)
     unfinished = folder.with_name(folder.name + ".unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
     write(unfinished)
     unfinished.rename(folder)
+  wait(f"drawn {folder.name}")
   return sources.FolderSource(folder)

@@ -7,6 +7,7 @@ import jax
 
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.training.checkpoint import Checkpoints, Damaged
+from encoder4editing_jax.training.hosts import wait
 from encoder4editing_jax.training.state import TrainState
 
 # A resumed run may not change these: its arrays or its data would not fit.
@@ -50,6 +51,7 @@ def from_newest(
       _warn(f"checkpoint {folder} is damaged ({error})")
       damaged.append(step)
       continue
+    wait("restored")
     for other in damaged:
       _warn(f"the damaged checkpoint is now {checkpoints.set_aside(other)}")
     listed = f" with a changed config: {'; '.join(changes)}" if changes else ""
