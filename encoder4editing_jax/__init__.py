@@ -35,6 +35,7 @@ _NAMES = {
   "Inverter": "models.inverter",
 }
 _MODULES = (
+  "align",
   "config",
   "configs",
   "converters",

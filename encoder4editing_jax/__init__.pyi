@@ -1,4 +1,5 @@
 from encoder4editing_jax import (
+  align as align,
   config as config,
   configs as configs,
   converters as converters,

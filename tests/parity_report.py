@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 import parity
+import parity_align  # noqa: F401
 import parity_coach  # noqa: F401
 import parity_editability  # noqa: F401
 import parity_features  # noqa: F401
