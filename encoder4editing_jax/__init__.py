@@ -42,6 +42,7 @@ _MODULES = (
   "data",
   "editing",
   "faceworld",
+  "finding",
   "losses",
   "models",
   "ops",

@@ -6,6 +6,7 @@ from encoder4editing_jax import (
   data as data,
   editing as editing,
   faceworld as faceworld,
+  finding as finding,
   losses as losses,
   models as models,
   ops as ops,

@@ -26,7 +26,7 @@ FLOORS = (
     "ops",
   ),
   ("models", "architectures", "weights", "weights_folder"),
-  ("losses", "editing", "metrics", "align", "data", "faceworld"),
+  ("losses", "editing", "finding", "metrics", "align", "data", "faceworld"),
   ("training",),
   ("configs", "converters", "inference", "reports", "cli", "demo", "train"),
   ("__main__",),

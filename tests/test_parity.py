@@ -7,6 +7,7 @@ import parity
 import parity_align  # (each registers its cases)
 import parity_coach  # noqa: F401
 import parity_editability  # noqa: F401
+import parity_editing  # noqa: F401
 import parity_features  # noqa: F401
 import parity_frameworks  # noqa: F401
 import parity_networks  # noqa: F401
