@@ -28,7 +28,16 @@ FLOORS = (
   ("models", "architectures", "weights", "weights_folder"),
   ("losses", "editing", "finding", "metrics", "align", "data", "faceworld"),
   ("training",),
-  ("configs", "converters", "inference", "reports", "cli", "demo", "train"),
+  (
+    "configs",
+    "converters",
+    "optimising",
+    "inference",
+    "reports",
+    "cli",
+    "demo",
+    "train",
+  ),
   ("__main__",),
 )
 RANKS = {
