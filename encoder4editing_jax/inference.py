@@ -9,7 +9,7 @@ import functools
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,21 +86,16 @@ def in_batches(function: Callable[..., Any], batch: int, *arrays: Any) -> Any:
   return jax.tree.map(lambda *x: np.concatenate(x)[:n], *parts)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _invert(graph: Any, iterations: int, state: Any, images: Array) -> Array:
-  net = nnx.merge(graph, state)
-  return net.invert(images, iterations).w_plus
+def _compiled(
+  net: nnx.Module, function: Callable[..., Array]
+) -> Callable[..., Array]:
+  """`function(net, ...)` of arrays; the weights are arguments of it.
 
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _refine(
-  graph: Any, iterations: int, state: Any, images: Array, w_plus: Array
-) -> Array:
-  net = nnx.merge(graph, state)
-  now = Inversion(net.decode(w_plus), w_plus)
-  for _ in range(iterations):
-    now = net.refine(images, now)
-  return now.w_plus
+  Encoders cannot be static arguments: their convolutions hold lists.
+  """
+  graph, state = nnx.split(net)
+  run = jax.jit(lambda state, *x: function(nnx.merge(graph, state), *x))
+  return functools.partial(run, state)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -134,18 +129,23 @@ def invert(
   Raises:
     ValueError: nothing to invert, or networks that cannot do this.
   """
-  graph, state = nnx.split(inverter)
   if start is None:
-    run = functools.partial(_invert, graph, iterations, state)
-    return in_batches(run, batch, images)
+    once = _compiled(inverter, lambda net, x: net.invert(x, iterations).w_plus)
+    return in_batches(once, batch, images)
   if not inverter.restyle:
     raise ValueError("only a ReStyle encoder can go on from another's codes.")
   theirs, ours = start.generator.n_styles, inverter.generator.n_styles
   if theirs != ours:
     raise ValueError(f"the first encoder has {theirs} styles, not {ours}.")
   w_plus = invert(start, images, batch=batch)
-  run = functools.partial(_refine, graph, iterations, state)
-  return in_batches(run, batch, images, w_plus)
+
+  def go_on(net: Inverter, images: Array, w_plus: Array) -> Array:
+    now = Inversion(net.decode(w_plus), w_plus)
+    for _ in range(iterations):
+      now = net.refine(images, now)
+    return now.w_plus
+
+  return in_batches(_compiled(inverter, go_on), batch, images, w_plus)
 
 
 def paint(
@@ -195,18 +195,18 @@ def save_latents(path: str | os.PathLike[str], latents: Latents) -> None:
   if len(set(latents.names)) < len(latents.names):
     raise ValueError("a name occurs twice among the codes; rename one.")
   seed = -1 if latents.noise_seed is None else latents.noise_seed
-  arrays: Mapping[str, Any] = {
+  arrays: dict[str, Any] = {
     f"w_plus/{name}": np.float32(w)
     for name, w in zip(latents.names, latents.w_plus, strict=True)
   }
-  about = {
+  arrays |= {
     "format": FORMAT,
     "noise_seed": seed,
     "fingerprint": latents.fingerprint,
     "batch": latents.batch,
   }
   with files.replacing(path) as unfinished, unfinished.open("wb") as file:
-    np.savez(file, **arrays, **about)
+    np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_latents(

@@ -5,7 +5,6 @@
 section 3.1). Both are slow: hundreds of passes of the generator.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -63,36 +62,23 @@ def optimise(
   """
   _check(steps, lr)
   graph, state = nnx.split(generator)
-  extra = None if distance is None else nnx.split(distance)
-  return _optimise(
-    (graph, None if extra is None else extra[0], steps),
-    (state, None if extra is None else extra[1]),
-    images,
-    w_plus,
-    (lr, lpips),
-  )
+  adam = optax.adam(lr)
 
+  @jax.jit
+  def run(state: nnx.State, images: Array, w_plus: Array) -> Array:
+    def loss(codes: Array) -> Array:
+      painted = nnx.merge(graph, state).synthesis(codes)
+      return _objective(painted, images, distance, lpips)
 
-@functools.partial(jax.jit, static_argnums=0)
-def _optimise(
-  plan: tuple, states: tuple, images: Array, w_plus: Array, rates: tuple
-) -> Array:
-  graph, judge, steps = plan
-  generator = nnx.merge(graph, states[0])
-  distance = None if judge is None else nnx.merge(judge, states[1])
-  adam = optax.adam(rates[0])
+    def step(carry: tuple, _: None) -> tuple:
+      codes, memory = carry
+      updates, memory = adam.update(jax.grad(loss)(codes), memory)
+      return (optax.apply_updates(codes, updates), memory), None
 
-  def loss(codes: Array) -> Array:
-    painted = generator.synthesis(codes)
-    return _objective(painted, images, distance, rates[1])
+    start = (w_plus, adam.init(w_plus))
+    return jax.lax.scan(step, start, None, steps)[0][0]
 
-  def step(carry: tuple, _: None) -> tuple:
-    codes, memory = carry
-    updates, memory = adam.update(jax.grad(loss)(codes), memory)
-    return (optax.apply_updates(codes, updates), memory), None
-
-  (codes, _), _ = jax.lax.scan(step, (w_plus, adam.init(w_plus)), None, steps)
-  return codes
+  return run(state, images, w_plus)
 
 
 def tune(

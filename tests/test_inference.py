@@ -70,7 +70,7 @@ def test_batched_codes_are_those_of_the_network():
   images = drawn(3, 32, 32, 3)
   net, restyle = inverter(), inverter(restyle=True)
   codes = inference.invert(net, images, batch=2)
-  np.testing.assert_allclose(codes, net.encode(images), atol=1e-4)
+  np.testing.assert_allclose(codes, net.encode(jnp.asarray(images)), atol=1e-4)
   refined = inference.invert(restyle, images, 2, batch=2)
   direct = restyle.invert(jnp.asarray(images), 2).w_plus
   np.testing.assert_allclose(refined, direct, rtol=1e-3, atol=1e-3)
