@@ -6,6 +6,7 @@ section 3.1). Both are slow: hundreds of passes of the generator.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def optimise(
   adam = optax.adam(lr)
 
   @jax.jit
-  def run(state: nnx.State, images: Array, w_plus: Array) -> Array:
+  def run(state: Any, images: Array, w_plus: Array) -> Array:
     def loss(codes: Array) -> Array:
       painted = nnx.merge(graph, state).synthesis(codes)
       return _objective(painted, images, distance, lpips)
@@ -109,12 +110,12 @@ def tune(
   graph, weights, rest = nnx.split(synthesis, nnx.Param, ...)
   adam = optax.adam(lr)
 
-  def loss(weights: nnx.State) -> Array:
+  def loss(weights: Any) -> Array:
     painted = nnx.merge(graph, weights, rest)(w_plus)
     return _objective(painted, images, distance, lpips) / len(images)
 
   @jax.jit
-  def run(weights: nnx.State) -> nnx.State:
+  def run(weights: Any) -> Any:
     def step(carry: tuple, _: None) -> tuple:
       weights, memory = carry
       updates, memory = adam.update(jax.grad(loss)(weights), memory)

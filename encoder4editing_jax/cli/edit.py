@@ -60,8 +60,8 @@ def edit_command(argv: Sequence[str]) -> int:
   from encoder4editing_jax import converters, editing, faceworld, inference
   from encoder4editing_jax.converters.loading import load
 
-  net = faceworld.load_generator() if asked.demo else load(asked.model)
-  generator = getattr(net, "generator", net)
+  net: Any = faceworld.load_generator() if asked.demo else load(asked.model)
+  generator: Any = getattr(net, "generator", net)
   latents = inference.load_latents(asked.latents, generator)
   paths = places(asked.out, latents.names, asked.overwrite)
   directions = dict(faceworld.load_directions()) if asked.demo else {}
@@ -92,4 +92,6 @@ def _edit(text: str, n_styles: int) -> tuple[Any, ...]:
     strength = float("nan")
   if not equals or not abs(strength) < float("inf"):
     raise ConfigError(f"--edit {text}: write it as smile=1.5 or smile=1@0-3.")
-  return (name, strength, parse_layers(layers, n_styles))[: 2 + bool(at)]
+  if not at:
+    return name, strength
+  return name, strength, parse_layers(layers, n_styles)
