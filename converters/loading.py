@@ -1,6 +1,7 @@
 """Networks from files of every kind: this library's own, and official ones."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,17 @@ def load(
         "encoder_type."
       )
     return weights.load(path)
+  return convert_file(
+    path, lambda checkpoint: convert(checkpoint, encoder_type=encoder_type)
+  )
+
+
+def convert_file(path: Path, convert: Callable[[Any], Any]) -> Any:
+  """What `convert` makes of the checkpoint in a file, whose name its errors
+  get."""
   checkpoint = read(path)
   try:
-    return convert(checkpoint, encoder_type=encoder_type)
+    return convert(checkpoint)
   except CheckpointError:
     raise  # names the file itself
   except ValueError as error:

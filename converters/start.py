@@ -8,9 +8,7 @@ from typing import Any
 from encoder4editing_jax import weights
 from encoder4editing_jax.converters.converting import convert
 from encoder4editing_jax.converters.irse import to_backbone
-from encoder4editing_jax.converters.limits import CheckpointError
-from encoder4editing_jax.converters.loading import check_file
-from encoder4editing_jax.converters.reader import read
+from encoder4editing_jax.converters.loading import check_file, convert_file
 from encoder4editing_jax.converters.recognition import identify
 from encoder4editing_jax.converters.training_state import (
   NEEDED,
@@ -34,13 +32,7 @@ def load_start(path: str | os.PathLike[str]) -> Any:
   check_file(path)
   if weights.is_native(path):
     return weights.load(path)
-  checkpoint = read(path)
-  try:
-    return _converted(checkpoint)
-  except CheckpointError:
-    raise  # names the file itself
-  except ValueError as error:
-    raise ValueError(f"{path}: {error}") from error
+  return convert_file(path, _converted)
 
 
 def _converted(checkpoint: Any) -> Any:

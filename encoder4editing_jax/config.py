@@ -87,8 +87,9 @@ class Run:
 
   microbatches: int = 1
   """Parts in which each device takes its share of a batch, one after the
-  other, to save memory. Batch statistics are those of a part: smaller ones
-  are noisier, and the result is not quite that of one part."""
+  other, to save memory (of accelerators: on CPUs nothing is saved). Batch
+  statistics are those of a part: smaller ones are noisier, and the result is
+  not quite that of one part."""
 
   rematerialise: bool = False
   """Keep only what leaves each block of a network, and compute the rest anew
@@ -113,6 +114,10 @@ class Run:
 
   keep: int = 2
   """Newest checkpoints that are kept."""
+
+  keep_best: int = 1
+  """Checkpoints with the best evaluations that are kept besides; of steps that
+  are evaluated and saved."""
 
   edit: str = "smile"
   """Editing direction that the evaluation tries (faceworld only)."""

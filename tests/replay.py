@@ -259,29 +259,46 @@ class Coach:
 
 def run(golden, coach, batches):
   """The fields of a golden, for a batch for each step."""
-  history, found, noted = [], [], {}
+  theirs = load(golden)
+  yield from reported(theirs, coach, batches)
+  if "checksum_decoder/names" in theirs:
+    moments = coach.official_generator(coach.first_moments())
+    yield from below("exp_avg", moments, theirs)
+  yield from changes(theirs, coach.official_state())
+
+
+def reported(theirs, coach, batches):
+  """What the steps report, with an axis of steps, and the first gradient."""
+  history, found = [], []
   for t, batch in enumerate(batches):
     z = recipe_normal(f"z{t}", (BATCH, D))
     metrics, seen = coach.advance(batch, z)
     found.append(seen)
     history.append(metrics | offsets(seen["latent"], metrics))
     if t == 0 and coach.config.model.train_decoder:
-      noted["grad0"] = coach.official_generator(coach.last_gradient())
-      noted["exp_avg1"] = coach.official_generator(coach.first_moments())
-  if noted:
-    noted["exp_avg"] = coach.official_generator(coach.first_moments())
-  theirs = load(golden)
-  fields = sorted({k.split("__")[0] for k in theirs})
-  for kind, _, name in (field.partition("/") for field in fields):
-    if kind in noted:
-      yield f"{kind}/{name}", noted[kind][name]
-    if kind == "loss_dict":
-      yield f"loss_dict/{name}", np.array([entry(name, x) for x in history])
-    if kind == "present":
-      yield f"present/{name}", np.array([present(name, x) for x in history])
-  for name in sorted(found[0].keys() & set(fields)):
-    yield name, np.stack([seen[name] for seen in found])
-  yield from changes(theirs, coach.official_state())
+      gradient = coach.official_generator(coach.last_gradient())
+      moments = coach.official_generator(coach.first_moments())
+      yield from below("grad0", gradient, theirs)
+      yield from below("exp_avg1", moments, theirs)
+  for what, value in (("loss_dict", entry), ("present", present)):
+    for field in fields_below(what, theirs):
+      name = field.partition("/")[2]
+      yield field, np.array([value(name, x) for x in history])
+  for name in found[0]:
+    if any(key.split("__")[0] == name for key in theirs):
+      yield name, np.stack([seen[name] for seen in found])
+
+
+def fields_below(group, theirs):
+  """The names of a golden's fields that begin with GROUP/."""
+  names = {key.split("__")[0] for key in theirs}
+  return sorted(name for name in names if name.startswith(f"{group}/"))
+
+
+def below(group, tensors, theirs):
+  """Those tensors that the golden has under GROUP/."""
+  for field in fields_below(group, theirs):
+    yield field, tensors[field.partition("/")[2]]
 
 
 def offsets(latent, metrics):

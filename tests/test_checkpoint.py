@@ -2,7 +2,11 @@
 
 import dataclasses
 import json
+import os
+import resource
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +15,15 @@ import pytest
 
 from encoder4editing_jax.config import Config, ConfigError, Run
 from encoder4editing_jax.training import pool
-from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
+from encoder4editing_jax.training.checkpoint import (
+  FOLDER,
+  Checkpoints,
+  NotSaved,
+  save_config,
+)
+from encoder4editing_jax.training.lock import only_run
 from encoder4editing_jax.training.ranger import ranger
+from encoder4editing_jax.training.resuming import check_room, from_newest
 from encoder4editing_jax.training.state import TrainState
 
 CONFIG = Config(run=Run(steps=7, batch_size=4))
@@ -45,6 +56,7 @@ def saved(folder, *states, keep=2):
   checkpoints = Checkpoints(folder, keep)
   for one in states:
     checkpoints.save(one, CONFIG)
+  checkpoints.wait()
   checkpoints.close()
   return Checkpoints(folder, keep)
 
@@ -59,7 +71,7 @@ def test_everything_comes_back_to_the_bit(tmp_path, pool_size, averaged):
     jnp.zeros_like, plain(state(0, 5, pool_size, averaged))
   )
   template = dataclasses.replace(template, key=jax.random.key(0))
-  restored = checkpoints.restore(template)
+  restored = checkpoints.restore(3, template)
   assert jax.tree.structure(restored) == jax.tree.structure(written)
   jax.tree.map(np.testing.assert_array_equal, plain(restored), plain(written))
   draw = jax.random.normal
@@ -77,7 +89,7 @@ def test_the_newest_are_kept(tmp_path):
 
 def test_the_config_is_inside_and_beside(tmp_path):
   checkpoints = saved(tmp_path, state())
-  assert checkpoints.config() == CONFIG
+  assert checkpoints.config(3) == CONFIG
   checkpoints.close()
   save_config(CONFIG, tmp_path)
   text = (tmp_path / "config.json").read_text()
@@ -88,9 +100,9 @@ def test_another_architecture_is_refused(tmp_path):
   checkpoints = saved(tmp_path, state(width=5))
   told = r"does not fit .* \(discriminator/layers/0/bias: \[5\] there, \[6\]"
   with pytest.raises(ConfigError, match=told):
-    checkpoints.restore(state(width=6))
+    checkpoints.restore(3, state(width=6))
   with pytest.raises(ConfigError, match=r"fake_pool/codes: \[2, 2\] there"):
-    checkpoints.restore(state(pool_size=4))
+    checkpoints.restore(3, state(pool_size=4))
   checkpoints.close()
 
 
@@ -98,32 +110,168 @@ def test_another_type_of_number_is_refused(tmp_path):
   checkpoints = saved(tmp_path, state())
   half = {"norm": {"mean": jnp.zeros(5, jnp.bfloat16)}}
   with pytest.raises(ConfigError, match="statistics/norm/mean"):
-    checkpoints.restore(dataclasses.replace(state(), statistics=half))
+    checkpoints.restore(3, dataclasses.replace(state(), statistics=half))
   checkpoints.close()
 
 
-def test_a_flipped_bit_is_noticed(tmp_path):
-  noise = np.random.default_rng(0).standard_normal(100)  # does not compress
+# Faults.
+
+
+def noisy(step, seed=0):
+  """A state whose numbers do not compress."""
+  noise = np.random.default_rng([step, seed]).standard_normal(100)
   noise = jnp.asarray(noise, jnp.float32)
-  noisy = dataclasses.replace(state(3), statistics={"mean": noise})
-  saved(tmp_path, state(2), noisy).close()
-  needle, flipped = np.asarray(noise).tobytes()[40:60], 0
-  for path in (tmp_path / "checkpoints" / "3" / "statistics").rglob("*"):
-    data = bytearray(path.read_bytes()) if path.is_file() else b""
-    if (at := data.find(needle)) >= 0:
-      data[at] ^= 1
-      path.write_bytes(data)
-      flipped += 1
-  assert flipped
+  return dataclasses.replace(state(step), statistics={"mean": noise})
+
+
+def damage(folder, random):
+  """One fault of a kind that disks and people make; what was done."""
+  files = sorted(p for p in folder.rglob("*") if p.is_file())
+  path = files[random.integers(len(files))]
+  kind = ("flip", "cut", "remove", "remove folder")[random.integers(4)]
+  data = bytearray(path.read_bytes())
+  if kind == "flip" and data:
+    data[random.integers(len(data))] ^= 1 << int(random.integers(8))
+    path.write_bytes(data)
+  elif kind == "cut":
+    path.write_bytes(data[: len(data) // 2])
+  elif kind == "remove":
+    path.unlink()
+  elif kind == "remove folder":
+    items = sorted(p for p in folder.iterdir() if p.is_dir())
+    shutil.rmtree(items[random.integers(len(items))])
+  return f"{kind} {path.relative_to(folder)}"
+
+
+def test_no_fault_of_a_hundred_goes_unnoticed(tmp_path, capsys):
+  saved(tmp_path / "whole", noisy(2), noisy(3)).close()
+  random = np.random.default_rng(0)
+  noticed = 0
+  for i in range(100):
+    folder = tmp_path / str(i)
+    shutil.copytree(tmp_path / "whole", folder)
+    what = damage(folder / FOLDER / "3", random)
+    checkpoints = Checkpoints(folder)
+    found = from_newest(CONFIG, noisy(0), checkpoints)
+    checkpoints.close()
+    expected = noisy(int(found.step))
+    jax.tree.map(np.testing.assert_array_equal, plain(found), plain(expected))
+    told = capsys.readouterr().err
+    assert ("is damaged" in told) == (int(found.step) == 2), what
+    noticed += int(found.step) == 2
+    shutil.rmtree(folder)
+  assert noticed > 40  # the others hit what is not read, and did no harm
+
+
+def test_a_damaged_step_is_set_aside_and_saved_again(tmp_path, capsys):
+  checkpoints = saved(tmp_path, noisy(2), noisy(3))
+  shutil.rmtree(tmp_path / FOLDER / "3" / "statistics")
+  found = from_newest(CONFIG, noisy(0), checkpoints)
+  assert int(found.step) == 2
+  captured = capsys.readouterr()
+  assert "3 is damaged (" in captured.err and "damaged-3" in captured.err
+  assert "continuing from the checkpoint of step 2" in captured.out
+  checkpoints.save(noisy(3), CONFIG)
+  checkpoints.wait()
+  assert int(from_newest(CONFIG, noisy(0), checkpoints).step) == 3
+  checkpoints.close()
+
+
+def test_without_a_whole_one_nothing_begins_anew(tmp_path):
+  checkpoints = saved(tmp_path, state(3))
+  shutil.rmtree(tmp_path / FOLDER / "3" / "statistics")
+  with pytest.raises(ConfigError, match=r"no checkpoint .* is whole"):
+    from_newest(CONFIG, state(), checkpoints)
+  assert (tmp_path / FOLDER / "3").is_dir()
+  checkpoints.close()
+
+
+def test_the_best_are_kept_besides_the_newest(tmp_path):
+  checkpoints = Checkpoints(tmp_path, keep=2, keep_best=2)
+  scores = {1: 5.0, 2: 1.0, 3: 4.0, 4: None, 5: 9.0, 6: 8.0}
+  for step, score in scores.items():
+    checkpoints.save(state(step), CONFIG, score)
+  checkpoints.wait()
+  assert checkpoints.steps() == [6, 5, 3, 2]
+  checkpoints.close()
+
+
+@pytest.fixture
+def full_disk():
+  """A function after which files take no more than some bytes."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+  def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+  yield limit
+  resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, full_disk, capsys):
+  checkpoints = saved(tmp_path, noisy(1))
+  full_disk(300)
+  checkpoints.save(noisy(2), CONFIG)
+  checkpoints.wait()
+  assert "no checkpoint could be written" in capsys.readouterr().err
+  full_disk(resource.RLIM_INFINITY)
+  assert [p.name for p in (tmp_path / FOLDER).iterdir()] == ["1"]
+  checkpoints.save(noisy(3), CONFIG)
+  checkpoints.wait()
+  assert checkpoints.steps() == [3, 1]
+  assert int(from_newest(CONFIG, noisy(0), checkpoints).step) == 3
+  checkpoints.close()
+
+
+def test_a_disk_that_stays_full_ends_the_run(tmp_path, full_disk):
+  checkpoints = saved(tmp_path, noisy(1))
+  full_disk(300)
+  with pytest.raises(NotSaved, match=r"3 times in a row.*goes on from step 1"):
+    for step in range(2, 6):
+      checkpoints.save(noisy(step), CONFIG)
+      checkpoints.wait()
+  assert step == 4
+  full_disk(resource.RLIM_INFINITY)
+  assert checkpoints.steps() == [1]
+  checkpoints.close()
+
+
+def test_a_disk_without_room_is_refused(tmp_path, monkeypatch):
   checkpoints = Checkpoints(tmp_path)
-  with pytest.raises(ConfigError, match=r"3 is damaged .* from step 2"):
-    checkpoints.restore(noisy)
+  check_room(state(), checkpoints)
+  room = shutil.disk_usage(tmp_path)._replace(free=100)
+  monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
+  with pytest.raises(ConfigError, match=r"0.00 GB free.*; make room"):
+    check_room(state(), checkpoints)
   checkpoints.close()
 
 
-def test_a_missing_file_is_told(tmp_path):
-  checkpoints = saved(tmp_path, state())
-  shutil.rmtree(tmp_path / "checkpoints" / "3" / "statistics")
-  with pytest.raises(ConfigError, match=r"3 is damaged .* from the start"):
-    checkpoints.restore(state())
-  checkpoints.close()
+# One run per folder.
+
+
+def test_a_second_run_in_a_folder_is_refused(tmp_path):
+  with only_run(tmp_path):
+    told = rf"another run is at work there \(process {os.getpid()} on"
+    with pytest.raises(ConfigError, match=told), only_run(tmp_path):
+      pass
+  with only_run(tmp_path):
+    pass
+
+
+def test_a_killed_run_lets_go_of_its_folder(tmp_path):
+  code = (
+    "import pathlib, sys, time\n"
+    "from encoder4editing_jax.training.lock import only_run\n"
+    f"with only_run(pathlib.Path({str(tmp_path)!r})):\n"
+    "  print('held', flush=True); time.sleep(600)\n"
+  )
+  with subprocess.Popen(
+    [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+  ) as other:
+    assert other.stdout.readline() == "held\n"
+    told = f"process {other.pid} on"
+    with pytest.raises(ConfigError, match=told), only_run(tmp_path):
+      pass
+    other.kill()
+  with only_run(tmp_path):
+    pass

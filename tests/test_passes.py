@@ -132,7 +132,7 @@ def test_the_discriminator_sees_the_codes_of_the_first_pass():
   networks = build(config)
   (codes, *_), state, frozen = gradient(config, networks, pictures(4))
   encode = passes.make_encode(networks)
-  seen = passes.look(pictures(4)[::2], passes.begin(frozen, 2))
+  seen = passes.look(pictures(4)[::2], passes.unrefined(frozen, 2))
   first, _ = jax.vmap(
     lambda x: encode(state.encoder, state.statistics, frozen, x, None),
     axis_name=parallel.AXIS,
@@ -152,7 +152,7 @@ def test_batch_statistics_count_the_passes():
   published = change(config, optim={"batch_statistics": "published"})
   (_, _, more, _), *_ = gradient(published, networks, images)
   encode = passes.make_encode(networks)
-  seen = passes.look(images, passes.begin(frozen, 4))
+  seen = passes.look(images, passes.unrefined(frozen, 4))
   _, first = jax.vmap(
     lambda x: encode(state.encoder, state.statistics, frozen, x, None),
     axis_name=parallel.AXIS,

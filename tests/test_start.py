@@ -440,7 +440,9 @@ def test_files_that_do_not_serve_are_one_line(left, tmp_path):
     ("model", "generator", opening.load_generator),
   ):
     config = change(CONFIG, **{section: {field: "no.pt"}})
-    with pytest.raises(ConfigError, match=f"^{section}.{field}: .*no.pt; name"):
+    with pytest.raises(
+      ConfigError, match=f"^{section}.{field}: no.pt is not there; name"
+    ):
       load(config, load_start)
   for field, load in (
     ("start_from", opening.load_start),
@@ -448,9 +450,12 @@ def test_files_that_do_not_serve_are_one_line(left, tmp_path):
   ):
     config = change(CONFIG, weights={field: f"{tmp_path}/g.safetensors"})
     with pytest.raises(
-      ConfigError, match=r"holds (no .* but )?a Generator.*; "
+      ConfigError, match=r"holds (no .* but a )?Generator.*; "
     ):
       load(config, load_start)
+  whole = {"backbone": f"{left}/weights.safetensors"}
+  with pytest.raises(ConfigError, match="whole model as weights"):
+    opening.load_backbone(change(CONFIG, weights=whole), load_start)
   checkpoint = dict(converters.read(left / "run.pt"))
   group = ADAM | {"amsgrad": True, "params": []}
   checkpoint["optimizer"] = {"state": {}, "param_groups": [group]}

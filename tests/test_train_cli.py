@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import conftest
@@ -60,7 +63,7 @@ def cache(tmp_path_factory):
   return tmp_path_factory.mktemp("cache")
 
 
-def train(*flags, devices=1, cache=None):
+def start(*flags, devices=1, cache=None):
   environment = os.environ | {
     "XLA_FLAGS": " ".join(
       (*conftest.QUICK, f"--xla_force_host_platform_device_count={devices}")
@@ -72,15 +75,20 @@ def train(*flags, devices=1, cache=None):
       "JAX_COMPILATION_CACHE_DIR": str(cache),
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-  return subprocess.run(
+  return subprocess.Popen(
     [sys.executable, "train.py", *map(str, flags)],
     cwd=ROOT,
     env=environment,
-    capture_output=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
     text=True,
-    timeout=3600,
-    check=False,
   )
+
+
+def train(*flags, devices=1, cache=None):
+  with start(*flags, devices=devices, cache=cache) as process:
+    out, err = process.communicate(timeout=3600)
+  return subprocess.CompletedProcess(flags, process.returncode, out, err)
 
 
 @pytest.mark.slow
@@ -163,6 +171,82 @@ def test_a_run_looks_through_networks_and_trains_the_generator(
   assert not all(jax.tree.leaves(same["synthesis"]))
 
 
+ENDLESS = ("--run.eval_every", 10**6, "--run.save_every", 10**6)
+
+
+def wait_for(process, text):
+  """Reads what a process says until a line has a text in it."""
+  return any(text in line for line in process.stdout)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(card, cache, tmp_path):
+  flags = ("--config", card, "--workdir", tmp_path / "run", *ENDLESS)
+  flags += ("--run.steps", 100_000)
+  with start(*flags, cache=cache) as first:
+    assert wait_for(first, "step 3/")
+    first.send_signal(signal.SIGTERM)
+    said = first.communicate(timeout=300)[1]
+  assert first.returncode == 143, said
+  step = int(re.search(r"by SIGTERM after step (\d+), which is saved", said)[1])
+  assert [p.name for p in (tmp_path / "run/checkpoints").iterdir()] == [
+    str(step)
+  ]
+  with start(*flags, cache=cache) as second:
+    assert wait_for(second, f"continuing from the checkpoint of step {step}")
+    assert wait_for(second, f"step {step + 1}/")
+    second.send_signal(signal.SIGINT)
+    said = second.communicate(timeout=300)[1]
+  assert second.returncode == 130, said
+  assert "the same command goes on from step" in said
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_at_once(card, tmp_path):
+  """Though XLA compiles: there is no step to finish for a long time."""
+  with start("--config", card, "--workdir", tmp_path / "run") as process:
+    assert wait_for(process, "from step 0 to")
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    assert "finishing the step" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert process.wait(60) == 143
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.slow
+def test_kills_and_signals_leave_no_seam(card, cache, tmp_path):
+  """20 kills and 5 signals at random moments of one run."""
+  flags = ("--config", card, "--run.steps", 600, "--run.save_every", 7)
+  flags += ("--run.eval_every", 50)
+  whole, parts = tmp_path / "whole", tmp_path / "parts"
+  done = train(*flags, "--workdir", whole, cache=cache)
+  assert done.returncode == 0, done.stderr
+  random = np.random.default_rng(0)
+  kinds = [signal.SIGKILL] * 20 + [signal.SIGTERM] * 5
+  for kind in random.permutation(kinds):
+    with start(*flags, "--workdir", parts, cache=cache) as process:
+      assert wait_for(process, "from step ")
+      time.sleep(random.uniform(0, 8))
+      process.send_signal(kind)
+      process.communicate(timeout=300)
+    assert process.returncode in (-signal.SIGKILL, 143, -signal.SIGTERM, 0)
+  done = train(*flags, "--workdir", parts, cache=cache)
+  assert done.returncode == 0, done.stderr
+  for name in ("inverter.safetensors", "best.safetensors"):
+    assert (parts / name).read_bytes() == (whole / name).read_bytes()
+  assert losses_of(parts) == losses_of(whole)
+
+
+def losses_of(workdir):
+  lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+  return [
+    (x["step"], x["train/loss"], x["train/gradient_norm"])
+    for x in lines
+    if "train/loss" in x
+  ]
+
+
 @pytest.mark.parametrize(
   ("flags", "words"),
   [
@@ -171,7 +255,10 @@ def test_a_run_looks_through_networks_and_trains_the_generator(
     (["--optim.name", "adm"], "'adam'"),
     (["--run.batch_size", "0"], "run.batch_size is 0; set it to"),
     (["--data.train", "nowhere"], "nowhere does not exist; check"),
-    (["--model.generator", "no.safetensors"], "no file no.safetensors; name"),
+    (
+      ["--model.generator", "no.safetensors"],
+      "no.safetensors is not there; name",
+    ),
     (["--model.n_styles", "18"], "takes 6; set it to 6"),
     (["--data.size", "32", "32"], "set data.size to 16 16"),
     (

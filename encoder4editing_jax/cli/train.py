@@ -51,10 +51,13 @@ def train_command(
 
   Returns:
     The exit status: 0; 2 for what the user can mend before it starts; 1 if
-    it stopped for numbers that are not finite.
+    it stopped for numbers that are not finite or for a disk that takes no
+    more; 143 after SIGTERM, 130 after SIGINT.
   """
   from encoder4editing_jax.data.sources import DataError
+  from encoder4editing_jax.training.checkpoint import NotSaved
   from encoder4editing_jax.training.guard import TrainingStopped
+  from encoder4editing_jax.training.stopping import Interrupted
 
   try:
     words = sys.argv[1:] if argv is None else argv
@@ -67,10 +70,20 @@ def train_command(
     from encoder4editing_jax.training import loop
 
     loop.run(config, workdir, load_start)
-  except (ConfigError, DataError, TrainingStopped) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1 if isinstance(error, TrainingStopped) else 2
+  except (ConfigError, DataError) as error:
+    return _say(f"error: {error}", 2)
+  except (TrainingStopped, NotSaved) as error:
+    return _say(f"error: {error}", 1)
+  except Interrupted as error:
+    return _say(str(error), error.status)
+  except KeyboardInterrupt:
+    return _say("interrupted; no file is half written", 130)
   return 0
+
+
+def _say(text: str, status: int) -> int:
+  print(text, file=sys.stderr)
+  return status
 
 
 def parse_train(

@@ -19,13 +19,13 @@ from encoder4editing_jax.training.passes import (
   Examples,
   Passes,
   Reached,
-  begin,
   counts_twice,
   look,
   make_backward,
   make_encode,
   make_forward,
   one_pass,
+  unrefined,
 )
 from encoder4editing_jax.training.state import (
   Arrays,
@@ -53,7 +53,7 @@ def _make_first(config: Config, networks: Networks) -> Callable:
   ) -> tuple[Array | None, Any]:
     if not config.loss.adversarial:
       return None, state.statistics
-    reached = begin(frozen, len(examples.images) // parts)
+    reached = unrefined(frozen, len(examples.images) // parts)
 
     def one(statistics: Arrays, shown: Array) -> tuple[Arrays, Array]:
       seen = look(shown, reached)
@@ -133,7 +133,7 @@ def _make_refinements(config: Config, networks: Networks) -> Callable:
       total = jax.tree.map(jnp.add, total, found)
       return (statistics, total, reached), metrics
 
-    start = begin(frozen, len(part.images))
+    start = unrefined(frozen, len(part.images))
     (statistics, total, _), metrics = _scan(
       refine, (*carry, start), jnp.arange(n)
     )
@@ -143,10 +143,27 @@ def _make_refinements(config: Config, networks: Networks) -> Callable:
 
 
 def _scan(body: Callable, start: Any, steps: Any) -> tuple[Any, Any]:
-  """`jax.lax.scan`; on CPUs without its loop, in which XLA runs convolutions
-  about eight times slower."""
-  unroll = jax.default_backend() == "cpu"
-  return jax.lax.scan(body, start, steps, unroll=unroll)
+  """`jax.lax.scan`; for CPUs written out step by step.
+
+  XLA's convolutions are ten to forty times slower there when they come from a
+  loop (`unroll=True` included, whose loop of one turn goes away too late).
+  Written out, its steps may hold their memory all at once.
+  """
+  return jax.lax.platform_dependent(
+    start,
+    steps,
+    cpu=lambda start, steps: _written_out(body, start, steps),
+    default=lambda start, steps: jax.lax.scan(body, start, steps),
+  )
+
+
+def _written_out(body: Callable, carry: Any, steps: Any) -> tuple[Any, Any]:
+  """As `jax.lax.scan`, without a loop."""
+  outputs = []
+  for i in range(len(jax.tree.leaves(steps)[0])):
+    carry, output = body(carry, jax.tree.map(lambda x, i=i: x[i], steps))
+    outputs.append(output)
+  return carry, jax.tree.map(lambda *xs: jnp.stack(xs), *outputs)
 
 
 def _in_parts(x: Array, n: int) -> Array:

@@ -5,26 +5,41 @@ to arrays without device axes, plus a JSON item with the config and versions:
 `encoder` alone opens without knowledge of the rest. Saving is asynchronous;
 what is saved is the state at the time of the call. The JSON item also holds a
 digest of every array, checked on restoring: Orbax loads flipped bits silently.
+A save that fails leaves the older checkpoints as they were; training goes on,
+and the next save is due as ever.
 """
 
-import dataclasses
+import contextlib
 import hashlib
 import json
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.files import replace_text
+from encoder4editing_jax.training.packing import (
+  Records,
+  first_difference,
+  pack,
+  records,
+  unpack,
+)
 from encoder4editing_jax.training.state import TrainState
 
-FORMAT = 3
+FORMAT = 4
 FOLDER = "checkpoints"
+MOST_FAILURES = 3  # saves in a row
 
-Records = dict[str, list[Any]]
-"""Shape, dtype and digest of arrays, by "ITEM/PATH", as JSON keeps them."""
+
+class Damaged(Exception):
+  """A checkpoint that is not what was saved; says why."""
+
+
+class NotSaved(RuntimeError):
+  """Checkpoints could not be written, several times in a row."""
 
 
 class Checkpoints:
@@ -33,110 +48,186 @@ class Checkpoints:
   Args:
     workdir: folder of the run.
     keep: number of newest checkpoints that stay.
+    keep_best: number of those with the lowest scores that stay besides.
   """
 
-  def __init__(self, workdir: str | Path, keep: int = 2):
+  def __init__(self, workdir: str | Path, keep: int = 2, keep_best: int = 0):
     import orbax.checkpoint as ocp
+    from orbax.checkpoint.checkpoint_managers import preservation_policy
 
     self._ocp = ocp
+    self.folder = (Path(workdir) / FOLDER).absolute()
+    newest = preservation_policy.LatestN(keep)
+    best = preservation_policy.BestN(
+      get_metric_fn=_score,
+      reverse=True,  # keeps the lowest
+      n=keep_best,
+      keep_checkpoints_without_metrics=False,
+    )
     self._manager = ocp.CheckpointManager(
-      (Path(workdir) / FOLDER).absolute(),
+      self.folder,
       options=ocp.CheckpointManagerOptions(
-        create=True, cleanup_tmp_directories=True, max_to_keep=keep
+        create=True,
+        cleanup_tmp_directories=True,
+        best_fn=_score,
+        best_mode="min",
+        preservation_policy=preservation_policy.AnyPreservationPolicy(
+          [newest, best] if keep_best else [newest]
+        ),
       ),
     )
+    self._failures, self._pending = 0, False
+
+  def steps(self) -> list[int]:
+    """Steps of which there is a checkpoint, newest first."""
+    return sorted(self._manager.all_steps(), reverse=True)
 
   def latest_step(self) -> int | None:
     """The newest step; None if there is no checkpoint."""
-    return self._manager.latest_step()
+    return next(iter(self.steps()), None)
 
-  def save(self, state: TrainState, config: Config) -> None:
-    """Starts to write a state; does nothing if its step is there already."""
+  def save(
+    self, state: TrainState, config: Config, score: float | None = None
+  ) -> None:
+    """Starts to write a state; does nothing if its step is there already.
+
+    Args:
+      state: of the run.
+      config: of the run.
+      score: of the state's evaluation, if it was evaluated; less is better.
+
+    Raises:
+      NotSaved: this and the saves before it failed.
+    """
+    self.wait()
     step = int(state.step)
     if step in self._manager.all_steps():
       return
     args = self._ocp.args
-    packed = _pack(state)
+    packed = pack(state)
     items = {name: args.StandardSave(arrays) for name, arrays in packed.items()}
-    meta = _meta(step, config) | {"arrays": _records(packed)}
-    self._manager.save(
-      step, args=args.Composite(meta=args.JsonSave(meta), **items)
-    )
+    meta = _meta(step, config) | {"arrays": records(packed)}
+    meta["digest"] = _digest_of_text(meta)
+    with self._failures_counted():
+      self._manager.save(
+        step,
+        args=args.Composite(meta=args.JsonSave(meta), **items),
+        metrics=None if score is None else {"score": score},
+      )
+      self._pending = True
 
-  def restore(self, template: TrainState) -> TrainState:
-    """The newest state, with its arrays checked against `template`.
+  def wait(self) -> None:
+    """Ends when everything that was to be saved is on the disk.
 
     Raises:
-      ConfigError: the checkpoint was made with another architecture, or it is
-        damaged; says what to do.
+      NotSaved: this and the saves before it failed.
     """
-    wanted = _pack(template)
-    stored = self._meta()["arrays"]
-    self._refuse_misfit(_records(wanted), stored)
+    pending, self._pending = self._pending, False
+    with self._failures_counted():
+      self._manager.wait_until_finished()
+      if pending:
+        self._failures = 0
+
+  @contextlib.contextmanager
+  def _failures_counted(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # Orbax's own for a full disk is a ValueError
+      self._failures += 1
+      self._forget_unfinished()
+      found = f"no checkpoint could be written ({_first_line(error)})"
+      if self._failures >= MOST_FAILURES:
+        raise NotSaved(
+          f"{found}, {self._failures} times in a row; make room in or mend "
+          f"{self.folder}, and give the same command: it goes on from step "
+          f"{self.latest_step() or 0}."
+        ) from error
+      print(
+        f"warning: {found}; training goes on, and tries again at the next save",
+        file=sys.stderr,
+        flush=True,
+      )
+
+  def _forget_unfinished(self) -> None:
+    """Removes what a failed save has written: it may fill the disk."""
+    for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
+      shutil.rmtree(path, ignore_errors=True)
+    self._manager.reload()
+
+  def restore(self, step: int, template: TrainState) -> TrainState:
+    """The state of a step, with its arrays checked against `template`.
+
+    Raises:
+      ConfigError: it was made with another architecture; says what to do.
+      Damaged: it is not what was saved.
+    """
+    wanted = pack(template)
+    stored = self._meta(step)["arrays"]
+    self._refuse_misfit(step, records(wanted), stored)
     args = self._ocp.args
     items = {
       name: args.StandardRestore(arrays) for name, arrays in wanted.items()
     }
     try:
-      restored = self._manager.restore(
-        self.latest_step(), args=args.Composite(**items)
-      )
+      restored = self._manager.restore(step, args=args.Composite(**items))
     except Exception as error:  # Orbax and its parts raise nearly anything
-      raise self._damaged(_first_line(error)) from error
+      raise Damaged(_first_line(error)) from error
     restored = {name: restored[name] for name in wanted}
-    if lost := _first_difference(_records(restored), stored):
-      raise self._damaged(f"{lost} is not what was saved")
-    return _unpack(template, restored)
+    if lost := first_difference(records(restored), stored):
+      raise Damaged(f"{lost} is not what was saved")
+    return unpack(template, restored)
 
-  def config(self) -> Config:
-    """The config that the newest checkpoint was made with.
+  def config(self, step: int) -> Config:
+    """The config that a checkpoint was made with.
 
     Raises:
-      ConfigError: the checkpoint is damaged, or of another version.
+      ConfigError: it is of another version.
+      Damaged: it is not what was saved.
     """
-    return Config.from_dict(self._meta()["config"])
+    return Config.from_dict(self._meta(step)["config"])
 
-  def _meta(self) -> dict[str, Any]:
+  def _meta(self, step: int) -> dict[str, Any]:
     args = self._ocp.args
     try:
       meta = self._manager.restore(
-        self.latest_step(), args=args.Composite(meta=args.JsonRestore())
+        step, args=args.Composite(meta=args.JsonRestore())
       )["meta"]
-      version = meta["format"]
+      version, digest = meta["format"], meta.pop("digest")
     except Exception as error:
-      raise self._damaged(_first_line(error)) from error
+      raise Damaged(_first_line(error)) from error
     if version != FORMAT:
       raise ConfigError(
-        f"checkpoint {self.latest_step()} in {self._manager.directory} has "
-        f"format {version}, this version reads {FORMAT}; continue with the "
-        "version that made it, or use another --workdir."
+        f"checkpoint {self.folder / str(step)} has format {version}, this "
+        f"version reads {FORMAT}; continue with the version that made it, or "
+        "use another --workdir."
       )
+    if digest != _digest_of_text(meta):
+      raise Damaged("its config or its list of arrays is not what was saved")
     return meta
 
-  def _refuse_misfit(self, wanted: Records, stored: Records) -> None:
+  def _refuse_misfit(self, step: int, wanted: Records, stored: Records) -> None:
     shapes = [
-      {name: record[:2] for name, record in records.items()}
-      for records in (wanted, stored)
+      {name: record[:2] for name, record in found.items()}
+      for found in (wanted, stored)
     ]
-    if name := _first_difference(*shapes):
+    if name := first_difference(*shapes):
       ours, theirs = (f.get(name, ["nothing"])[0] for f in shapes)
       raise ConfigError(
-        f"checkpoint {self.latest_step()} in {self._manager.directory} does "
-        f"not fit this config ({name}: {theirs} there, {ours} here); use the "
-        "config it was made with, or another --workdir."
+        f"checkpoint {self.folder / str(step)} does not fit this config "
+        f"({name}: {theirs} there, {ours} here); use the config it was made "
+        "with, or another --workdir."
       )
 
-  def _damaged(self, reason: str) -> ConfigError:
-    folder = self._manager.directory / str(self.latest_step())
-    others = sorted(set(self._manager.all_steps()) - {self.latest_step()})
-    instead = f"step {others[-1]}" if others else "the start"
-    return ConfigError(
-      f"checkpoint {folder} is damaged ({reason}); remove that folder to "
-      f"continue from {instead}."
-    )
+  def set_aside(self, step: int) -> Path:
+    """Renames the folder of a damaged step, so that it can be saved again."""
+    place = self.folder / f"damaged-{step}"
+    shutil.rmtree(place, ignore_errors=True)
+    (self.folder / str(step)).rename(place)
+    self._manager.reload()
+    return place
 
   def close(self) -> None:
-    """Finishes writing and lets go of the folder."""
+    """Lets go of the folder."""
     self._manager.close()
 
 
@@ -148,6 +239,8 @@ def save_config(config: Config, workdir: str | Path) -> None:
 
 def _meta(step: int, config: Config) -> dict[str, Any]:
   import flax
+  import jax
+  import numpy as np
   import optax
 
   modules = (jax, flax, optax, np)
@@ -160,82 +253,13 @@ def _meta(step: int, config: Config) -> dict[str, Any]:
   }
 
 
-def _pack(state: TrainState) -> dict[str, dict[str, np.ndarray]]:
-  """A state as items; pools, step and key share one, "progress"."""
-  own_item = (
-    "encoder",
-    "statistics",
-    "average",
-    "generator",
-    "optimizer",
-    "discriminator",
-    "discriminator_optimizer",
-  )
-  items = {name: _flat(getattr(state, name)) for name in own_item}
-  items["progress"] = _flat(
-    {
-      "step": state.step,
-      "skipped": state.skipped,
-      "key": jax.random.key_data(state.key),
-      "real_pool": state.real_pool,
-      "fake_pool": state.fake_pool,
-    }
-  )
-  return {name: arrays for name, arrays in items.items() if arrays}
+def _score(metrics: dict[str, float]) -> float:
+  return metrics["score"]
 
 
-def _unpack(template: TrainState, items: dict[str, dict]) -> TrainState:
-  progress = _filled(
-    {
-      "step": template.step,
-      "skipped": template.skipped,
-      "key": jax.random.key_data(template.key),
-      "real_pool": template.real_pool,
-      "fake_pool": template.fake_pool,
-    },
-    items.pop("progress"),
-  )
-  progress["key"] = jax.random.wrap_key_data(progress["key"])
-  modules = {
-    name: _filled(getattr(template, name), arrays)
-    for name, arrays in items.items()
-  }
-  return dataclasses.replace(template, **progress, **modules)
-
-
-def _flat(tree: Any) -> dict[str, np.ndarray]:
-  """Copies of the arrays on the host, by path; Orbax refuses empty ones."""
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {_path(path): np.array(x) for path, x in leaves if np.size(x)}
-
-
-def _filled(template: Any, arrays: dict[str, np.ndarray]) -> Any:
-  return jax.tree_util.tree_map_with_path(
-    lambda path, leaf: arrays.get(_path(path), leaf), template
-  )
-
-
-def _records(items: dict[str, dict[str, np.ndarray]]) -> Records:
-  return {
-    f"{item}/{name}": [list(x.shape), str(x.dtype), _digest(x)]
-    for item, arrays in items.items()
-    for name, x in arrays.items()
-  }
-
-
-def _digest(x: np.ndarray) -> str:
-  data = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-  return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def _first_difference(one: Records, other: Records) -> str | None:
-  """The first name, in order, under which the two differ."""
-  names = sorted({*one, *other})
-  return next((n for n in names if one.get(n) != other.get(n)), None)
-
-
-def _path(path: Any) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator="/")
+def _digest_of_text(meta: dict[str, Any]) -> str:
+  text = json.dumps(meta, sort_keys=True)
+  return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _first_line(error: Exception) -> str:

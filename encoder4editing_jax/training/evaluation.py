@@ -21,7 +21,7 @@ from encoder4editing_jax.data.tasks import task_of, to_float, to_source
 from encoder4editing_jax.metrics.pixels import psnr
 from encoder4editing_jax.models.inverter import crop_and_pool
 from encoder4editing_jax.training.objective import make_comparison
-from encoder4editing_jax.training.passes import Reached, begin, look
+from encoder4editing_jax.training.passes import Reached, look, unrefined
 from encoder4editing_jax.training.pictures import show_source
 from encoder4editing_jax.training.state import (
   Frozen,
@@ -150,7 +150,7 @@ def _make_invert(config: Config, networks: Networks) -> Callable:
   ) -> tuple[Array, Array]:
     encoder = nnx.merge(graph, *state.best_encoder())
     staged = {} if stage is None else {"stage": stage}
-    reached = begin(frozen, len(images))
+    reached = unrefined(frozen, len(images))
     for _ in range(max(config.model.refinements, 1)):
       w_plus = encoder(look(images, reached), **staged) + reached.w_plus
       output = decode(frozen, w_plus)

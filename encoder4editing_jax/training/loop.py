@@ -10,6 +10,7 @@ workdir/best.safetensors     the best of all evaluations so far, see best.json
 
 import contextlib
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from encoder4editing_jax.training.judge import (
   summary,
   write_results,
 )
+from encoder4editing_jax.training.lock import only_run
 from encoder4editing_jax.training.logging import Logger
 from encoder4editing_jax.training.opening import Opener
 from encoder4editing_jax.training.parallel import pmap_step, replicate
@@ -42,28 +44,11 @@ from encoder4editing_jax.training.preparation import (
   prepare,
   render_missing,
 )
+from encoder4editing_jax.training.resuming import check_room, from_newest
 from encoder4editing_jax.training.start import begin, describe
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 from encoder4editing_jax.training.step import make_train_step, stage_at
-
-# A resumed run may not change these: its arrays or its data would not fit.
-FIXED = (
-  "model.",
-  "discriminator.",
-  "data.",
-  "optim.ema",
-  "optim.name",
-  "weights.backbone",
-  "weights.start_from",
-  "run.seed",
-  "run.batch_size",
-)
-FREE = (
-  "data.workers",
-  "data.read_timeout",
-  "discriminator.lr",
-  "discriminator.r1",
-)
+from encoder4editing_jax.training.stopping import Interrupted, Stopping
 
 
 def run(
@@ -85,6 +70,8 @@ def run(
     ConfigError: one line per problem; the folder has not been touched.
     sources.DataError: the same for the images.
     guard.TrainingStopped: too many steps in a row were not finite.
+    checkpoint.NotSaved: too many checkpoints in a row could not be written.
+    stopping.Interrupted: a signal came; the state is saved.
   """
   began = time.perf_counter()
   workdir = Path(workdir)
@@ -92,20 +79,27 @@ def run(
   check_workdir(workdir)
   networks, state = begin(config, plan)
   try:
-    checkpoints = Checkpoints(workdir, config.run.keep)
+    workdir.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise ConfigError(
       f"--workdir {workdir} cannot be made ({error.strerror}); name another "
       "folder."
     ) from error
-  try:
-    state = _start(config, state, checkpoints)
+  settings = config.run
+  with (
+    only_run(workdir),
+    contextlib.closing(
+      Checkpoints(workdir, settings.keep, settings.keep_best)
+    ) as checkpoints,
+  ):
+    state = from_newest(config, state, checkpoints)
     if checkpoints.latest_step() is None:
       for line in describe(config, networks, plan):
         print(line, flush=True)
     plan = plan.begun()
     if done := _finished(config, state, workdir):
       return done
+    check_room(state, checkpoints)
     plan = render_missing(plan, config, workdir)
     save_config(config, workdir)
     _announce(config, networks, plan, state)
@@ -115,8 +109,6 @@ def run(
     state, results = _train(
       config, networks, plan, state, frozen, judge, checkpoints
     )
-  finally:
-    checkpoints.close()
   export(config, networks, state, workdir / EXPORTED)
   seconds = round(time.perf_counter() - began, 1)
   results = {"step": int(state.step), "seconds": seconds} | results
@@ -169,33 +161,46 @@ def _train(
   pending: tuple[int, dict[str, Any]] | None = None
   penalty: dict[str, Any] = {}
   batches = _train_batches(config, plan.training, first)
-  last_saved = checkpoints.latest_step()
-  best = Best(config, networks, judge.workdir, last_saved is not None)
-  with contextlib.closing(logger):
+  goes_on = checkpoints.latest_step() is not None
+  best = Best(config, networks, judge.workdir, goes_on)
+  asked: signal.Signals | None = None
+  with contextlib.closing(logger), Stopping() as stopping:
     for step in range(first + 1, settings.steps + 1):
       state, metrics = train_step(state, frozen, next(batches))
       if (step - 1) % config.discriminator.r1_every == 0 and "r1" in metrics:
         penalty = {"r1": metrics["r1"]}
       if pending:
-        stop_if_lost(config, plan.training, *pending, saved=last_saved)
+        stop_if_lost(
+          config, plan.training, *pending, saved=checkpoints.latest_step()
+        )
         logger.step(*pending)
       pending = (step, metrics | penalty)
-      last = step == settings.steps
+      last, score = step == settings.steps, None
       if step % settings.eval_every == 0 and not last:
-        stop_if_lost(config, plan.training, *pending, saved=last_saved)
+        stop_if_lost(
+          config, plan.training, *pending, saved=checkpoints.latest_step()
+        )
         logger.step(*pending)
         pending = None
         with logger.paused():
           results, _ = judge(state)
           best.offer(state, results)
+        score = results.get("score")
         logger.write(step, results, "eval")
         logger.say(f"step {step} {summary(results)}")
-      if step % settings.save_every == 0 or last:
-        checkpoints.save(state, config)
-        last_saved = step
+      asked = stopping.signal
+      if step % settings.save_every == 0 or last or asked:
+        checkpoints.save(state, config, score)
+      if asked:
+        break
     if pending:
-      stop_if_lost(config, plan.training, *pending, saved=last_saved)
+      stop_if_lost(
+        config, plan.training, *pending, saved=checkpoints.latest_step()
+      )
       logger.step(*pending)
+    checkpoints.wait()
+    if asked:
+      raise _interrupted(asked, step, checkpoints)
     results = judge.final(state)
     results |= best.offer(state, results)
     if first < settings.steps:
@@ -203,36 +208,16 @@ def _train(
   return state, results
 
 
-def _start(
-  config: Config, state: TrainState, checkpoints: Checkpoints
-) -> TrainState:
-  """The first state, or that of the newest checkpoint."""
-  step = checkpoints.latest_step()
-  if step is None:
-    return state
-  if step > config.run.steps:
-    raise ConfigError(
-      f"the run in this folder is at step {step} already; set run.steps to "
-      f"{step} or more, or use another --workdir."
-    )
-  changes = {
-    name: f"{name}: {old} -> {new}"
-    for name, (new, old) in config.changes(checkpoints.config()).items()
-  }
-  fixed = [
-    text
-    for name, text in changes.items()
-    if name.startswith(FIXED) and name not in FREE
-  ]
-  if fixed:
-    raise ConfigError(
-      f"the run in this folder was made with another config "
-      f"({'; '.join(fixed)}); use the same values, or another --workdir."
-    )
-  listed = "; ".join(changes.values())
-  changed = f" with a changed config: {listed}" if changes else ""
-  print(f"continuing from the checkpoint of step {step}{changed}", flush=True)
-  return checkpoints.restore(state)
+def _interrupted(
+  found: signal.Signals, step: int, checkpoints: Checkpoints
+) -> Interrupted:
+  newest = checkpoints.latest_step()
+  saved = "is saved" if newest == step else "could not be saved"
+  return Interrupted(
+    found,
+    f"stopped by {found.name} after step {step}, which {saved}; the same "
+    f"command goes on from step {newest or 0}.",
+  )
 
 
 def _train_batches(

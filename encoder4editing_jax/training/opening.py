@@ -106,18 +106,24 @@ def load_backbone(
     found = _network(_opened("weights.backbone", name, open_file))
   body = found.backbone if isinstance(found, ArcFace) else found
   if not isinstance(body, Backbone | ResNet):
+    whole = isinstance(found, Inverter)
     raise ConfigError(
-      f"weights.backbone: {name} holds a {type(found).__name__}, with which no "
-      "encoder begins; use arcface_ir_se50, or ResNet-34 for ReStyle's ResNet "
-      "encoders."
+      f"weights.backbone: {name} holds {type(found).__name__}, with which no "
+      "encoder begins; "
+      + (
+        "give a whole model as weights.start_from."
+        if whole
+        else "use arcface_ir_se50, or ResNet-34 for ReStyle's ResNet encoders."
+      )
     )
   return body
 
 
 def _opened(field: str, name: str, open_file: Opener) -> Any:
   if not Path(name).is_file():
+    what = "is a folder" if Path(name).is_dir() else "is not there"
     raise ConfigError(
-      f"{field}: there is no file {name}; name one that e4e.save wrote, or an "
+      f"{field}: {name} {what}; name a file that e4e.save wrote, or an "
       "official checkpoint"
       + (f', or "{FACEWORLD}".' if field == "model.generator" else ".")
     )

@@ -91,7 +91,7 @@ def make_encode(networks: Networks) -> Callable:
   return encode
 
 
-def begin(frozen: Frozen, n: int) -> Reached:
+def unrefined(frozen: Frozen, n: int) -> Reached:
   """Where the first pass over n examples starts from."""
   w_plus = jnp.tile(frozen.w_avg[None], (n, 1, 1))
   if frozen.average_image is None:
@@ -169,7 +169,7 @@ def one_pass(config: Config, networks: Networks) -> Passes:
   def first(
     state: TrainState, frozen: Frozen, examples: Examples, stage: Array | None
   ) -> tuple[Array, Any]:
-    start = begin(frozen, len(examples.images))
+    start = unrefined(frozen, len(examples.images))
     passed = forward(state, state.statistics, frozen, examples, stage, start)
     return passed[0], passed
 
