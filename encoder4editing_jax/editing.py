@@ -1,12 +1,66 @@
 """Edits of codes as functions of W+.
 
-A direction is a vector of W, `[d]` for all layers alike or `[n d]`.
+A direction is a vector of W, `[d]` for all layers alike or `[n d]`. Where they
+come from: `finding`, `converters.to_directions`, `faceworld.load_directions`.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from encoder4editing_jax.models.inverter import mix_styles
+from encoder4editing_jax.models.stylegan2 import Generator
+
+# What layers do (StyleGAN, arXiv 1812.04948, section 3.1): pose and shape,
+# features, colours. First layer, and the one after the last.
+RANGES = {
+  "all": (0, None),
+  "coarse": (0, 4),
+  "middle": (4, 8),
+  "fine": (8, None),
+}
+
+
+class Components(NamedTuple):
+  """Principal components of W (GANSpace, arXiv 2004.02546).
+
+  `mean` `[d]`, `components` `[k d]` of length 1, and `std` `[k]`, the standard
+  deviations along them.
+  """
+
+  mean: Array
+  components: Array
+  std: Array
+
+
+def parse_layers(text: str, n_styles: int) -> list[int]:
+  """Layers by name: "coarse", "middle", "fine", "all", "3", "0-7", "0-3,8".
+
+  Raises:
+    ValueError: another text, or a layer that a code of `n_styles` has not.
+  """
+  found: set[int] = set()
+  for part in text.split(","):
+    first, _, last = part.partition("-")
+    if part in RANGES:
+      start, stop = RANGES[part]
+      found.update(range(n_styles)[start:stop])
+    elif first.isdecimal() and (last or first).isdecimal():
+      found.update(range(int(first), int(last or first) + 1))
+    else:
+      raise ValueError(
+        f"layers {part!r} are unknown; use {', '.join(RANGES)}, or numbers as "
+        "in 0-3,8."
+      )
+  if not found:
+    raise ValueError(f"layers {text!r} are none of these {n_styles} styles.")
+  if max(found) >= n_styles:
+    raise ValueError(f"layers {text!r}: use 0 to {n_styles - 1}.")
+  return sorted(found)
 
 
 def move(
@@ -48,3 +102,141 @@ def move(
     raise ValueError(f"layers names layer {bad[0]}; use 0 to {n - 1}.")
   moved = jnp.zeros((1, n, 1)).at[:, jnp.array(layers, int)].set(1.0)
   return w_plus + step * moved
+
+
+def apply(
+  w_plus: Float[Array, "b n d"],
+  edits: Sequence[tuple[Any, ...]],
+  directions: Mapping[str, Array],
+) -> Float[Array, "b n d"]:
+  """Several edits by name, added up: the order makes no difference.
+
+  Args:
+    w_plus: codes.
+    edits: `("smile", 2.0)`, or with its layers `("smile", 2.0, [4, 5, 6])`.
+    directions: by name.
+
+  Raises:
+    ValueError: a name that is not there, or as `move`.
+  """
+  for name, strength, *layers in edits:
+    if name not in directions:
+      raise ValueError(
+        f"there is no direction {name!r}; use {', '.join(directions)}."
+      )
+    w_plus = move(w_plus, directions[name], strength, *layers)
+  return w_plus
+
+
+def set_coordinates(
+  w_plus: Float[Array, "b n d"],
+  pca: Components,
+  edits: Sequence[tuple[int, int, int, float]],
+) -> Float[Array, "b n d"]:
+  """Moves codes to coordinates along principal components (GANSpace).
+
+  Each edit is (component, first layer, the one after the last, strength); the
+  strength is the coordinate that the code shall have, in standard deviations.
+  Where a code stands is read off its first style, as e4e does, and before any
+  edit, so that their order makes no difference.
+
+  Raises:
+    ValueError: a component or layers that are not there.
+  """
+  n, moved = w_plus.shape[1], w_plus
+  for index, start, stop, strength in edits:
+    if not 0 <= index < len(pca.std):
+      raise ValueError(
+        f"there is no component {index}; use 0 to {len(pca.std) - 1}."
+      )
+    if not 0 <= start < stop <= n:
+      raise ValueError(
+        f"layers {start} to {stop} (exclusive) are not in a code of {n}."
+      )
+    axis, std = pca.components[index], pca.std[index]
+    at = (w_plus[:, 0] - pca.mean[None]) @ axis / std
+    moved = move(moved, axis * std, strength - at, range(start, stop))
+  return moved
+
+
+def mix(
+  w_plus: Float[Array, "b n d"],
+  other: Array,
+  layers: Sequence[int],
+  alpha: float | None = None,
+) -> Float[Array, "b n d"]:
+  """Codes with some layers of others (StyleGAN, section 3.1).
+
+  Args:
+    w_plus: codes.
+    other: `[b n d]`, `[1 n d]` for all alike, or codes of W `[b d]`.
+    layers: which come from `other`, 0 the coarsest.
+    alpha: share of `other` in them; all if None.
+
+  Raises:
+    ValueError: a layer that is not there, or codes that do not fit.
+  """
+  if other.ndim == 2:
+    other = jnp.repeat(other[:, None], w_plus.shape[1], 1)
+  if other.shape not in (w_plus.shape, (1, *w_plus.shape[1:])):
+    raise ValueError(
+      f"the other codes have shape {other.shape}, these {w_plus.shape}; give "
+      "as many, or one."
+    )
+  other = jnp.broadcast_to(other, w_plus.shape)
+  return mix_styles(w_plus, list(layers), other, alpha)
+
+
+def multi_modal(
+  generator: Generator,
+  w_plus: Float[Array, "b n d"],
+  layers: Sequence[int],
+  key: Array,
+  n: int = 1,
+  alpha: float | None = None,
+) -> Float[Array, "b k n d"]:
+  """Several pictures of one source (pSp, section 4): some layers are drawn.
+
+  Args:
+    generator: its mapping network makes styles of random z.
+    w_plus: codes.
+    layers: which are drawn; pSp takes 8 and up for drawings and maps.
+    key: the same key draws the same styles, for all codes alike.
+    n: how many.
+    alpha: share of what is drawn; all if None.
+  """
+  styles = generator.mapping(jax.random.normal(key, (n, generator.style_dim)))
+  mixed = [mix(w_plus, styles[k : k + 1], layers, alpha) for k in range(n)]
+  return jnp.stack(mixed, 1)
+
+
+def interpolate(
+  codes: Float[Array, "k n d"], steps: int, hold: int = 0, loop: bool = False
+) -> Float[Array, "f n d"]:
+  """A path through several codes, straight in W+ from each to the next.
+
+  Args:
+    codes: two or more.
+    steps: frames from one code to the next.
+    hold: how many more frames to stay at each code that is reached.
+    loop: go on from the last to the first.
+
+  Returns:
+    The first code, `hold` times more, then `steps` frames for each way, the
+    last of which is the code it leads to, and `hold` more.
+
+  Raises:
+    ValueError: less than two codes, less than one step.
+  """
+  if len(codes) < 2 or steps < 1 or hold < 0:
+    raise ValueError(
+      f"{len(codes)} codes, {steps} steps, hold {hold}; pass 2, 1 and 0 or "
+      "more."
+    )
+  ends = jnp.concatenate([codes, codes[:1]]) if loop else codes
+  share = jnp.linspace(0, 1, steps + 1)[1:, None, None]
+  frames = [jnp.repeat(ends[:1], hold + 1, 0)]
+  for start, end in itertools.pairwise(ends):
+    way = (1 - share) * start[None] + share * end[None]
+    frames += [way, jnp.repeat(end[None], hold, 0)]
+  return jnp.concatenate(frames)

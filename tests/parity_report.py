@@ -17,8 +17,10 @@ from pathlib import Path
 
 import jax
 import parity
+import parity_align  # noqa: F401
 import parity_coach  # noqa: F401
 import parity_editability  # noqa: F401
+import parity_editing  # noqa: F401
 import parity_features  # noqa: F401
 import parity_frameworks  # noqa: F401
 import parity_networks  # noqa: F401

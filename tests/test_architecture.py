@@ -26,9 +26,18 @@ FLOORS = (
     "ops",
   ),
   ("models", "architectures", "weights", "weights_folder"),
-  ("losses", "editing", "metrics", "align", "data", "faceworld"),
+  ("losses", "editing", "finding", "metrics", "align", "data", "faceworld"),
   ("training",),
-  ("configs", "converters", "inference", "reports", "cli", "demo", "train"),
+  (
+    "configs",
+    "converters",
+    "optimising",
+    "inference",
+    "reports",
+    "cli",
+    "demo",
+    "train",
+  ),
   ("__main__",),
 )
 RANKS = {

@@ -12,7 +12,16 @@ from random_weights import randomised
 import encoder4editing_jax as e4e
 from encoder4editing_jax import cli
 
-VERBS = ("train", "convert", "weights", "data", "info", "doctor")
+VERBS = (
+  "train",
+  "convert",
+  "weights",
+  "data",
+  "invert",
+  "edit",
+  "info",
+  "doctor",
+)
 
 
 def test_help_fits_one_screen_and_names_every_verb(capsys):

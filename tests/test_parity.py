@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import parity
-import parity_coach  # noqa: F401  (each registers its cases)
+import parity_align  # (each registers its cases)
+import parity_coach  # noqa: F401
 import parity_editability  # noqa: F401
+import parity_editing  # noqa: F401
 import parity_features  # noqa: F401
 import parity_frameworks  # noqa: F401
 import parity_networks  # noqa: F401
@@ -30,7 +32,7 @@ PARAMETERS = [
 ELSEWHERE = {
   f"coach_{name}": ("checksum/names", "checksum_decoder/names")  # by the case
   for name in ("cars", "e4e", "e4e_fast", "psp", "decoder")
-}
+} | {"alignment": tuple(f"{name}/landmarks" for name in parity_align.NAMES)}
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from encoder4editing_jax import __version__
 from encoder4editing_jax.cli.about import doctor, info
 from encoder4editing_jax.cli.convert import convert_command, weights_command
 from encoder4editing_jax.cli.data import data_command
+from encoder4editing_jax.cli.edit import edit_command
+from encoder4editing_jax.cli.invert import invert_command
 from encoder4editing_jax.cli.parsing import nearest
 from encoder4editing_jax.cli.train import train_command as train_command
 from encoder4editing_jax.config import ConfigError
@@ -22,6 +24,8 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
   convert  convert a published checkpoint, and say what it is
   weights  fill the folder of networks that losses look through
   data     prepare images for training, and say what is in a data set
+  invert   turn pictures into codes, and paint these
+  edit     paint such codes, moved along directions
   info     say what is in a file of weights
   doctor   print versions and devices, and test one picture
 
@@ -50,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     "convert": convert_command,
     "weights": weights_command,
     "data": data_command,
+    "invert": invert_command,
+    "edit": edit_command,
     "info": info,
     "doctor": doctor,
   }

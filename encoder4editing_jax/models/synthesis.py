@@ -184,6 +184,13 @@ class Synthesis(nnx.Module):
     pairs = ((block.conv0, block.conv1) for block in self.blocks)
     return [self.conv, *(layer for pair in pairs for layer in pair)]
 
+  def modulations(self) -> list[Array]:
+    """The weights `[d i]` that make scales of styles, layer by layer.
+
+    Layer k is fed by style k; the ToRGB layers are not among them.
+    """
+    return [layer.modulation.kernel[...] for layer in self._layers()]
+
   def noises(
     self, noise: Noise, batch: int, key: Array | None = None
   ) -> list[Array | None]:

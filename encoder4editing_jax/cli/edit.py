@@ -1,0 +1,97 @@
+"""`e4e edit`: codes that were found, painted along directions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from encoder4editing_jax.cli.invert import Text, check, places, report, write
+from encoder4editing_jax.cli.parsing import PLAIN, parse
+from encoder4editing_jax.config import ConfigError
+
+
+@dataclass(frozen=True)
+class EditArguments:
+  """Paint codes that `e4e invert` found, moved along directions.
+
+  Example: e4e edit inverted/latents.npz --demo --edit smile=1.5 --out happy
+  """
+
+  latents: tyro.conf.Positional[str]
+  """latents.npz of `e4e invert`."""
+
+  out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+  """Folder for the results; it is made."""
+
+  model: Text = ""
+  """The inverter, or its generator, that the codes belong to."""
+
+  demo: bool = False
+  """The generator of drawn faces, and its directions."""
+
+  edit: Annotated[
+    tuple[str, ...], tyro.conf.arg(metavar="NAME=STRENGTH[@LAYERS]")
+  ] = ()
+  """Edits, added up; LAYERS as in 0-3,8 or coarse, middle, fine."""
+
+  directions: Text = ""
+  """Directions: .npz of arrays by name, or a published .pt file."""
+
+  overwrite: bool = False
+  """Replace files that are there."""
+
+  json: bool = False
+  """Print one JSON object."""
+
+
+def edit_command(argv: Sequence[str]) -> int:
+  """`e4e edit`: paints codes along directions.
+
+  Raises:
+    ConfigError, OSError, ValueError: wrong flags or files.
+  """
+  asked = parse(EditArguments, argv, prog="e4e edit", config=PLAIN)
+  check(asked)
+  import jax.numpy as jnp
+  import numpy as np
+
+  from encoder4editing_jax import converters, editing, faceworld, inference
+  from encoder4editing_jax.converters.loading import load
+
+  net: Any = faceworld.load_generator() if asked.demo else load(asked.model)
+  generator: Any = getattr(net, "generator", net)
+  latents = inference.load_latents(asked.latents, generator)
+  paths = places(asked.out, latents.names, asked.overwrite)
+  directions = dict(faceworld.load_directions()) if asked.demo else {}
+  if asked.directions:
+    name = Path(asked.directions).stem
+    checkpoint = converters.read(asked.directions)
+    directions |= converters.to_directions(checkpoint, name)
+  edits = [_edit(text, generator.n_styles) for text in asked.edit]
+  w_plus = jnp.asarray(latents.w_plus)
+  w_plus = np.asarray(editing.apply(w_plus, edits, directions))
+  moved = latents._replace(w_plus=w_plus)
+  images = inference.paint(
+    generator, w_plus, batch=moved.batch, noise_seed=moved.noise_seed
+  )
+  write(paths, images, moved)
+  return report(asked, paths, {})
+
+
+def _edit(text: str, n_styles: int) -> tuple[Any, ...]:
+  """("smile", 1.5) or ("smile", 1.5, [0, 1]) of smile=1.5@0-1."""
+  from encoder4editing_jax.editing import parse_layers
+
+  name, equals, rest = text.partition("=")
+  number, at, layers = rest.partition("@")
+  try:
+    strength = float(number)
+  except ValueError:
+    strength = float("nan")
+  if not equals or not abs(strength) < float("inf"):
+    raise ConfigError(f"--edit {text}: write it as smile=1.5 or smile=1@0-3.")
+  if not at:
+    return name, strength
+  return name, strength, parse_layers(layers, n_styles)
