@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 import threading
-from typing import Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,7 +35,7 @@ class Stopping:
     self.signal: signal.Signals | None = None
     """The signal that has come."""
 
-  def __enter__(self) -> Self:
+  def __enter__(self) -> "Stopping":
     self._left = contextlib.ExitStack()
     if threading.current_thread() is threading.main_thread():
       self._listen()
