@@ -80,6 +80,7 @@ def test_batched_codes_are_those_of_the_network():
     inference.invert(net, images, start=restyle)
 
 
+@pytest.mark.slow  # 40 s with the quick compiler flags of the tests
 def test_fitting_brings_codes_and_generator_nearer():
   net = faceworld.load_generator()
   images = faceworld.sample(seed=3, n=1)[0]
