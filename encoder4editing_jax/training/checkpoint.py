@@ -251,7 +251,6 @@ def save_config(config: Config, workdir: str | Path) -> None:
 
 def _meta(step: int, config: Config) -> dict[str, Any]:
   import flax
-  import jax
   import numpy as np
   import optax
 
