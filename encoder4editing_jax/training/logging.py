@@ -4,6 +4,7 @@ Only the first process writes.
 """
 
 import contextlib
+import datetime
 import json
 import math
 import sys
@@ -79,7 +80,10 @@ class Logger:
     if self._bar is not None:
       self._bar.set_postfix_str(text.replace("images_per_second", "img/s"))
     else:
-      print(f"step {step}/{self.steps} {text}", flush=True)
+      images = (self.steps - step) * self.batch_size
+      seconds = round(images / values["images_per_second"])
+      left = datetime.timedelta(seconds=seconds)
+      print(f"step {step}/{self.steps} {text} left {left}", flush=True)
 
   def write(self, step: int, values: dict[str, float], group: str) -> None:
     """Keeps numbers, as GROUP/NAME, without showing them."""
@@ -138,6 +142,6 @@ def _drop_from(path: Path, step: int) -> None:
     try:
       if json.loads(line)["step"] <= step:
         kept.append(line + "\n")
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
       continue
   replace_text(path, "".join(kept))

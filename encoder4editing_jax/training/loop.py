@@ -195,7 +195,8 @@ def _train(
         logger.say(f"step {step} {summary(results)}")
       asked = heard(stopping.signal, step % settings.log_every == 0)
       if step % settings.save_every == 0 or last or asked:
-        checkpoints.save(state, config, score)
+        with logger.paused():
+          checkpoints.save(state, config, score)
       if asked:
         break
     if pending:

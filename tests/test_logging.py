@@ -1,0 +1,67 @@
+"""Numbers of a run: what is kept, dropped and shown."""
+
+import contextlib
+import json
+import re
+import time
+
+import pytest
+
+from encoder4editing_jax.training.logging import Logger
+
+
+def logger(workdir, first_step=0, log_every=1):
+  return contextlib.closing(
+    Logger(
+      workdir,
+      first_step=first_step,
+      steps=10,
+      batch_size=4,
+      log_every=log_every,
+    )
+  )
+
+
+def entries(workdir):
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_a_line_says_how_fast_and_how_long_still(tmp_path, capsys):
+  with logger(tmp_path) as log:
+    time.sleep(0.1)
+    log.step(1, {"loss": 0.5})
+  line = capsys.readouterr().out
+  rate = float(re.search(r"images_per_second ([\d.]+)", line)[1])
+  assert 0 < rate < 40
+  left = re.search(r"left (\d+):(\d\d):(\d\d)$", line.strip())
+  seconds = sum(
+    int(x) * u for x, u in zip(left.groups(), (3600, 60, 1), strict=True)
+  )
+  assert seconds == pytest.approx(9 * 4 / rate, abs=1)
+
+
+def test_pauses_do_not_count(tmp_path):
+  with logger(tmp_path) as log:
+    with log.paused():
+      time.sleep(1)
+    log.step(1, {"loss": 0.5})
+  assert entries(tmp_path)[0]["train/images_per_second"] > 8
+
+
+def test_what_lies_beyond_the_start_or_is_cut_off_is_dropped(tmp_path):
+  with logger(tmp_path) as log:
+    for step in (1, 2, 3):
+      log.write(step, {"loss": float(step)}, "train")
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('3\n"step"\n{"loss": 1}\n{"step": 2, "train/lo')
+  with logger(tmp_path, first_step=2) as log:
+    log.write(3, {"loss": 9.0}, "train")
+  kept = [(x["step"], x["train/loss"]) for x in entries(tmp_path)]
+  assert kept == [(1, 1.0), (2, 2.0), (3, 9.0)]
+
+
+def test_numbers_that_are_none_are_texts(tmp_path):
+  with logger(tmp_path) as log:
+    log.write(1, {"loss": float("nan")}, "train")
+  assert entries(tmp_path) == [{"step": 1, "train/loss": "nan"}]
