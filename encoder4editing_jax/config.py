@@ -119,6 +119,16 @@ class Run:
   """Checkpoints with the best evaluations that are kept besides; of steps that
   are evaluated and saved."""
 
+  wandb: str = ""
+  """Project of Weights & Biases that numbers and pictures are sent to as well
+  (needs the package wandb; WANDB_MODE=offline works without a network)."""
+
+  profile_after: int = 10
+  """Step after which the profiler records, if run.profile_steps is not 0."""
+
+  profile_steps: int = 0
+  """Steps that the profiler records, into profile/; 0 for none."""
+
   edit: str = "smile"
   """Editing direction that the evaluation tries (faceworld only)."""
 

@@ -58,7 +58,7 @@ LEAST = {
     ),
     1,
   )
-  | {"seed": 0},
+  | dict.fromkeys(("seed", "keep_best", "profile_after", "profile_steps"), 0),
   "model": {"refinements": 0},
 }
 

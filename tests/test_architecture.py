@@ -31,6 +31,8 @@ FLOORS = (
   (
     "configs",
     "converters",
+    "runs",
+    "plotting",
     "optimising",
     "inference",
     "reports",
@@ -52,11 +54,13 @@ OWNERS = {
   "grain": ("data/",),
   "orbax": ("training/checkpoint.py",),
   "safetensors": ("weights.py",),
-  "tensorboardX": ("training/logging.py",),
+  "matplotlib": ("plotting.py",),
+  "tensorboardX": ("training/boards.py",),
   "tensorflow": (),
   "tensorflow_datasets": ("data/",),
   "torch": (),
   "tyro": ("cli/",),
+  "wandb": ("training/boards.py",),
 }
 
 # What the library itself has to work without.

@@ -12,6 +12,7 @@ from PIL import Image
 
 from encoder4editing_jax import editing, faceworld
 from encoder4editing_jax.faceworld import fit
+from encoder4editing_jax.metrics.pixels import psnr
 
 ATTRIBUTES = faceworld.ATTRIBUTES
 SMILE = ATTRIBUTES.index("smile")
@@ -164,3 +165,16 @@ def test_fit_learns_and_continues_where_it_stopped(tmp_path, monkeypatch):
   resumed = fit.fit(40, tmp_path / "state", log_every=40)
   kernel = whole.synthesis.conv.kernel[...]
   np.testing.assert_array_equal(resumed.synthesis.conv.kernel[...], kernel)
+
+
+def test_the_shipped_inverter_reconstructs_faces_it_has_not_seen():
+  net = faceworld.load_inverter()
+  faces, _, _ = faceworld.sample(seed=5_000_011, n=32)
+  again = nnx.jit(lambda net, x: net.invert(x).images)(net, faces)
+  assert psnr(again, faces).mean() > 30
+  same = faceworld.load_generator().synthesis
+  ours = nnx.state(net.generator.synthesis)
+  for mine, theirs in zip(
+    jax.tree.leaves(ours), jax.tree.leaves(nnx.state(same)), strict=True
+  ):
+    np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)

@@ -102,8 +102,8 @@ def test_a_run_leaves_what_it_promises_and_resumes_to_the_bit(
   assert results["step"] == 4 and results["images"] == 4
   assert f"PSNR {results['psnr']:.2f} dB" in done.stdout
   evaluations = (whole / "metrics.jsonl").read_text().splitlines()
-  evaluations = [json.loads(x) for x in evaluations if "eval/score" in x]
-  scores = {x["step"]: x["eval/score"] for x in evaluations}
+  evaluations = [json.loads(x) for x in evaluations if "test/score" in x]
+  scores = {x["step"]: x["test/score"] for x in evaluations}
   assert set(scores) == {2, 4}
   assert results["best_step"] == min(scores, key=scores.get)
   assert results["best_score"] == pytest.approx(min(scores.values()))
@@ -161,7 +161,7 @@ def test_a_run_looks_through_networks_and_trains_the_generator(
     assert done.returncode == 0, done.stderr
   assert "from step 1 to 2" in done.stdout
   line = (workdir / "metrics.jsonl").read_text().splitlines()[-2:]
-  assert "train/identity" in "".join(line)
+  assert "train/loss_id" in "".join(line)
   ours = weights.load(workdir / "inverter.safetensors").generator
   theirs = weights.load(card.parent / "generator.safetensors")
   same = jax.tree.map(

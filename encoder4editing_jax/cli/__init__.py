@@ -14,6 +14,7 @@ from encoder4editing_jax.cli.data import data_command
 from encoder4editing_jax.cli.edit import edit_command
 from encoder4editing_jax.cli.invert import invert_command
 from encoder4editing_jax.cli.parsing import nearest
+from encoder4editing_jax.cli.runs import runs_command
 from encoder4editing_jax.cli.train import train_command as train_command
 from encoder4editing_jax.config import ConfigError
 
@@ -21,6 +22,7 @@ USAGE = """\
 usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
 
   train    train an encoder; the same as train.py
+  runs     list training runs, draw their curves, export their encoders
   convert  convert a published checkpoint, and say what it is
   weights  fill the folder of networks that losses look through
   data     prepare images for training, and say what is in a data set
@@ -54,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "convert": convert_command,
     "weights": weights_command,
     "data": data_command,
+    "runs": runs_command,
     "invert": invert_command,
     "edit": edit_command,
     "info": info,
@@ -66,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       what = f"unknown command {verb}" if verb else "a command is missing"
       raise ConfigError(f"{what}; {nearest(verb, list(verbs))}")
     return verbs[verb](words[1:])
-  except (OSError, ValueError) as error:
+  except (ImportError, OSError, ValueError) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:

@@ -9,6 +9,7 @@ attributes off a picture. The same faces can be had as maps of classes
 """
 
 from importlib import resources
+from typing import Any
 
 from encoder4editing_jax.faceworld.directions import load_directions
 from encoder4editing_jax.faceworld.drawings import (
@@ -25,6 +26,7 @@ from encoder4editing_jax.faceworld.renderer import (
   render,
   sample,
 )
+from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.models.stylegan2 import Generator
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
   "attributes",
   "load_directions",
   "load_generator",
+  "load_inverter",
   "measure",
   "probe_accuracy",
   "render",
@@ -50,8 +53,20 @@ def load_generator() -> Generator:
 
   It was fitted without noise; its noise strengths are 0.
   """
+  return _load("generator.safetensors")
+
+
+def load_inverter() -> Inverter:
+  """The generator with an encoder for it: 64 x 64 faces to codes and back.
+
+  An `Encoder4Editing` of 10 layers, trained as its file says (`e4e info`).
+  """
+  return _load("inverter.safetensors")
+
+
+def _load(name: str) -> Any:
   from encoder4editing_jax import weights
 
   source = resources.files("encoder4editing_jax.faceworld")
-  with resources.as_file(source / "generator.safetensors") as path:
+  with resources.as_file(source / name) as path:
     return weights.load(path)

@@ -34,6 +34,7 @@ from encoder4editing_jax.training.packing import (
 from encoder4editing_jax.training.state import TrainState
 
 FORMAT = 4
+CONFIG = "config.json"
 FOLDER = "checkpoints"
 MOST_FAILURES = 3  # saves in a row
 
@@ -53,9 +54,17 @@ class Checkpoints:
     workdir: folder of the run.
     keep: number of newest checkpoints that stay.
     keep_best: number of those with the lowest scores that stay besides.
+    read_only: leaves the folder as it is: another process may be writing.
   """
 
-  def __init__(self, workdir: str | Path, keep: int = 2, keep_best: int = 0):
+  def __init__(
+    self,
+    workdir: str | Path,
+    keep: int = 2,
+    keep_best: int = 0,
+    *,
+    read_only: bool = False,
+  ):
     import orbax.checkpoint as ocp
     from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -68,11 +77,13 @@ class Checkpoints:
       n=keep_best,
       keep_checkpoints_without_metrics=False,
     )
+    logging.getLogger("absl").addFilter(_worth_saying)
     self._manager = ocp.CheckpointManager(
       self.folder,
       options=ocp.CheckpointManagerOptions(
-        create=True,
-        cleanup_tmp_directories=True,
+        create=not read_only,
+        read_only=read_only,
+        cleanup_tmp_directories=not read_only,
         best_fn=_score,
         best_mode="min",
         preservation_policy=preservation_policy.AnyPreservationPolicy(
@@ -81,10 +92,6 @@ class Checkpoints:
       ),
     )
     self._failures, self._pending = 0, False
-    # Most steps that are saved have no score, and Orbax warns of each.
-    logging.getLogger("absl").addFilter(
-      lambda record: "tracked_metric" not in str(record.msg)
-    )
 
   def steps(self) -> list[int]:
     """Steps of which there is a checkpoint, newest first."""
@@ -244,9 +251,9 @@ class Checkpoints:
 
 
 def save_config(config: Config, workdir: str | Path) -> None:
-  """Writes the resolved config beside the checkpoints, as config.json."""
+  """Writes the resolved config beside the checkpoints, as `CONFIG`."""
   text = json.dumps(config.to_dict(), indent=2)
-  replace_text(Path(workdir, "config.json"), text + "\n")
+  replace_text(Path(workdir, CONFIG), text + "\n")
 
 
 def _meta(step: int, config: Config) -> dict[str, Any]:
@@ -262,6 +269,13 @@ def _meta(step: int, config: Config) -> dict[str, Any]:
     "versions": {module.__name__: module.__version__ for module in modules},
     "config": config.to_dict(),
   }
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+  """Most steps that are saved have no score, and readers write nothing: Orbax
+  warns of each."""
+  told = ("tracked_metric", "read_only=True", "directory is read only")
+  return not any(text in str(record.msg) for text in told)
 
 
 def _score(metrics: dict[str, float]) -> float:

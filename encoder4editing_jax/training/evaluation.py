@@ -8,6 +8,7 @@ faceworld an edit is judged by the measured attribute before and after.
 """
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,24 @@ from encoder4editing_jax.training.step import stage_at
 
 Batches = Iterable[dict[str, np.ndarray]]
 SHOWN = 8  # rows of the picture grid
+
+
+class Shown(NamedTuple):
+  """Rows of a picture grid: columns `[b h w 3]` by label, lines above rows."""
+
+  columns: dict[str, np.ndarray]
+  captions: list[str]
+
+
+def caption(numbers: dict[str, float]) -> str:
+  """What a reconstruction is worth: PSNR, and similarities (cosines)."""
+  parts = [f"PSNR {numbers['psnr']:.1f} dB"]
+  if "lpips" in numbers:
+    parts.append(f"LPIPS {numbers['lpips']:.3f}")
+  for name in ("identity", "moco"):
+    if name in numbers:  # the loss is 1 - cosine
+      parts.append(f"similarity {1 - numbers[name]:.2f}")
+  return ", ".join(parts)
 
 
 def mean_image(batches: Batches) -> Float[np.ndarray, "1 h w c"]:
@@ -74,13 +93,13 @@ class Evaluator:
     frozen: Frozen,
     batches: Batches,
     mean: Float[np.ndarray, "1 h w c"],
-  ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+  ) -> tuple[dict[str, float], Shown]:
     """Runs over all batches, or on several hosts over this one's.
 
     Returns:
       Means over all images by name (with the terms of the loss that compare
-      pictures, and `score`, their weighted sum), and the columns of a picture
-      grid by label, of the first batch of this host.
+      pictures, and `score`, their weighted sum), and the rows of a picture
+      grid, of the first batch of this host.
     """
     size = self.config.run.batch_size
     frozen = with_generator(frozen, state.generator)
@@ -96,6 +115,7 @@ class Evaluator:
       seen = {name: np.asarray(v)[:n].tolist() for name, v in seen.items()}
       numbers.append(seen)
       columns = columns or {k: np.asarray(v)[:n] for k, v in pictures.items()}
+    first = numbers[:1]
     numbers = in_turn(numbers)  # in one order, whatever the number of hosts
     results = {
       name: float(np.float32([x for p in numbers for x in p[name]]).mean())
@@ -103,7 +123,13 @@ class Evaluator:
     }
     results["psnr_gain"] = results["psnr"] - results["psnr_mean_image"]
     results["images"] = sum(len(part["psnr"]) for part in numbers)
-    return results, {k: v[:SHOWN] for k, v in columns.items()}
+    columns = {name: images[:SHOWN] for name, images in columns.items()}
+    rows = [
+      dict(zip(part, values, strict=True))
+      for part in first
+      for values in zip(*part.values(), strict=True)
+    ]
+    return results, Shown(columns, [caption(row) for row in rows[:SHOWN]])
 
   def _batch(
     self,

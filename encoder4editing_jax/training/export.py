@@ -1,6 +1,8 @@
 """The inverters that a run leaves behind: the last one, and the best."""
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,18 @@ from encoder4editing_jax.config import Config
 from encoder4editing_jax.files import replace_text
 from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training import state as states
+from encoder4editing_jax.training.checkpoint import (
+  FOLDER,
+  Checkpoints,
+  Damaged,
+)
 from encoder4editing_jax.training.hosts import is_first
+from encoder4editing_jax.training.opening import (
+  Opener,
+  load_generator,
+  load_start,
+)
+from encoder4editing_jax.training.start import place
 from encoder4editing_jax.training.state import Networks, TrainState
 
 EXPORTED = "inverter.safetensors"
@@ -26,8 +39,14 @@ def export(
   config: Config, networks: Networks, state: TrainState, path: Path
 ) -> None:
   """Writes the inverter, from the first host; `e4e.load` opens it."""
-  if not is_first():
-    return
+  if is_first():
+    weights.save(to_inverter(config, networks, state), path)
+
+
+def to_inverter(
+  config: Config, networks: Networks, state: TrainState
+) -> Inverter:
+  """What a state has learned, with the generator; computes in float32."""
   graph = nnx.graphdef(
     states.build_encoder(config, networks.generator, bn_axis=None)
   )
@@ -39,7 +58,72 @@ def export(
     nnx.update(generator, jax.device_get(state.generator))
   restyle = config.model.refinements > 0
   inverter = Inverter(encoder, generator, networks.w_avg, restyle=restyle)
-  weights.save(with_dtype(inverter, "float32"), path)
+  return with_dtype(inverter, "float32")
+
+
+def load_best(workdir: str | Path) -> tuple[Inverter, str]:
+  """The inverter of a run's best evaluation, and of which step it is.
+
+  Raises:
+    FileNotFoundError: the run has not been evaluated yet.
+  """
+  path = Path(workdir, BEST)
+  if not path.exists():
+    raise FileNotFoundError(
+      f"{workdir} has no {BEST}: it was not evaluated yet; leave out --best, "
+      "or check the path."
+    )
+  record = json.loads(Path(workdir, RECORD).read_text())
+  return weights.load(path), f"step {record['step']}, the best of {workdir}"
+
+
+def load_step(
+  workdir: str | Path, step: int | None, open_file: Opener
+) -> tuple[Inverter, str]:
+  """The inverter of a checkpoint, and of which step it is.
+
+  The run may be at work; nothing in its folder is changed.
+
+  Args:
+    workdir: folder of the run.
+    step: of the checkpoint; the newest that is whole if None.
+    open_file: opens the files that the run started from, see `loop.run`.
+
+  Raises:
+    FileNotFoundError: there is no such folder or checkpoint.
+    ValueError: the checkpoint is damaged.
+    ConfigError: what the run started from is not there any more.
+  """
+  if not Path(workdir, FOLDER).is_dir():
+    raise FileNotFoundError(
+      f"{workdir} has no {FOLDER}; name the --workdir of a run that has saved."
+    )
+  with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+    steps = checkpoints.steps()
+    if (step is not None and step not in steps) or not steps:
+      told = ", ".join(map(str, steps)) or "none"
+      raise FileNotFoundError(
+        f"{workdir} has no checkpoint of step {step}; there are: {told}."
+      )
+    for tried in [step] if step is not None else steps:
+      try:
+        found = _restored(checkpoints, tried, open_file)
+        return found, f"step {tried} of {workdir}"
+      except Damaged as error:
+        why = f"checkpoint {checkpoints.folder / str(tried)}: {error}"
+        print(f"warning: {why}", file=sys.stderr)
+  raise ValueError(f"{why}; name another --step.")
+
+
+def _restored(
+  checkpoints: Checkpoints, step: int, open_file: Opener
+) -> Inverter:
+  config = checkpoints.config(step)
+  networks = states.build_networks(config, load_generator(config, open_file))
+  if start := load_start(config, open_file):
+    networks = place(config, networks, start)
+  template = states.create_state(config, networks)
+  return to_inverter(config, networks, checkpoints.restore(step, template))
 
 
 class Best:

@@ -13,14 +13,19 @@ from encoder4editing_jax.data import pipeline, sources
 from encoder4editing_jax.data.tasks import INVERSION, Task, task_of
 from encoder4editing_jax.files import replace_text
 from encoder4editing_jax.training import pictures
-from encoder4editing_jax.training.evaluation import Evaluator, mean_image
-from encoder4editing_jax.training.export import EXPORTED
+from encoder4editing_jax.training.evaluation import (
+  Evaluator,
+  Shown,
+  mean_image,
+)
+from encoder4editing_jax.training.export import EXPORTED, Best
 from encoder4editing_jax.training.hosts import is_first, local
-from encoder4editing_jax.training.logging import spelled
+from encoder4editing_jax.training.logging import Logger, spelled
 from encoder4editing_jax.training.preparation import Plan
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 
 EVALUATED = "eval.json"
+PICTURE = "inversions.png"
 MEAN_OF = 2048  # training images, at most, behind the mean image
 
 
@@ -42,10 +47,10 @@ class Judge:
     self._evaluator = Evaluator(config, networks)
     self._mean: np.ndarray | None = None
 
-  def __call__(self, state: TrainState) -> tuple[dict, dict]:
-    """Numbers and picture columns; both empty without held-out images."""
+  def __call__(self, state: TrainState) -> tuple[dict, Shown | None]:
+    """Numbers and pictures; {} and None without held-out images."""
     if not self.plan.evaluation:
-      return {}, {}
+      return {}, None
     if self._mean is None:
       some = sources.spread(self.plan.training, MEAN_OF)
       self._mean = mean_image(_all_batches(self.config, some, INVERSION))
@@ -56,12 +61,33 @@ class Judge:
       local(state), local(self.frozen), batches, self._mean
     )
 
-  def final(self, state: TrainState) -> dict[str, Any]:
-    """The evaluation at the end, with its picture."""
-    results, columns = self(state)
-    if columns and is_first():
-      pictures.save_grid(self.workdir / "inversions.png", columns)
-    return results
+  def final(
+    self, state: TrainState, best: Best, logger: Logger
+  ) -> dict[str, Any]:
+    """The evaluation at the end, with inversions.png; nothing is logged."""
+    results, shown = self(state)
+    if shown and is_first():
+      pictures.save_grid(self.workdir / PICTURE, *shown)
+      logger.picture(int(state.step), "test/inversions", _pixels(shown))
+    return results | best.offer(state, results)
+
+  def along_the_way(
+    self, state: TrainState, best: Best, logger: Logger
+  ) -> float | None:
+    """An evaluation during the run: logged, offered to `best`; its score."""
+    step = int(state.step)
+    with logger.paused():
+      results, shown = self(state)
+      best.offer(state, results)
+    logger.write(step, results, "test")
+    if shown and is_first():
+      logger.picture(step, "test/inversions", _pixels(shown))
+    logger.say(f"step {step} {summary(results)}")
+    return results.get("score")
+
+
+def _pixels(shown: Shown) -> np.ndarray:
+  return np.asarray(pictures.grid(*shown))
 
 
 def summary(results: dict[str, Any]) -> str:
@@ -88,8 +114,8 @@ def write_results(results: dict[str, Any], workdir: Path) -> None:
   replace_text(workdir / EVALUATED, text + "\n")
   print(summary(results))
   files = [EXPORTED, EVALUATED]
-  if (workdir / "inversions.png").exists():
-    files.insert(0, "inversions.png")
+  if (workdir / PICTURE).exists():
+    files.insert(0, PICTURE)
   print(
     f"{results['seconds']} s; see " + ", ".join(f"{workdir / f}" for f in files)
   )

@@ -12,6 +12,20 @@ from encoder4editing_jax.training.hosts import is_first
 LOCK = ".lock"
 
 
+def held(workdir: Path) -> bool:
+  """Whether a run is at work in a folder, as far as this machine can tell."""
+  try:
+    import fcntl
+
+    with Path(workdir, LOCK).open() as file:
+      fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return True
+  except (ImportError, OSError):
+    return False
+  return False
+
+
 @contextlib.contextmanager
 def only_run(workdir: Path) -> Iterator[None]:
   """Holds a folder for this process, which lets go of it however it ends.

@@ -1,6 +1,7 @@
-"""Numbers of a run: a progress bar or plain lines, metrics.jsonl, TensorBoard.
+"""Numbers of a run: a progress bar or plain lines, metrics.jsonl, boards.
 
-Only the first process writes.
+Only the first process writes. What is kept has the names that the originals
+gave it (`PUBLISHED`), in the groups `train` and `test`.
 """
 
 import contextlib
@@ -9,25 +10,48 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import UInt8
 
 from encoder4editing_jax.files import replace_text
+from encoder4editing_jax.training.boards import Board
+
+METRICS = "metrics.jsonl"
+
+# Our names of losses, and the originals'.
+PUBLISHED = {
+  "l2": "loss_l2",
+  "lpips": "loss_lpips",
+  "identity": "loss_id",
+  "moco": "loss_moco",
+  "improvement": "id_improve",
+  "l2_crop": "loss_l2_crop",
+  "lpips_crop": "loss_lpips_crop",
+  "w_norm": "loss_w_norm",
+  "delta": "total_delta_loss",
+  "adversarial": "encoder_discriminator_loss",
+  "discriminator_real": "d_real_loss",
+  "discriminator_fake": "d_fake_loss",
+  "r1": "discriminator_r1_loss",
+}
 
 
 class Logger:
   """Shows and keeps metrics.
 
   Args:
-    workdir: gets metrics.jsonl and the TensorBoard files (tensorboard/).
+    workdir: gets metrics.jsonl.
     first_step: where the run (re)starts; older entries of metrics.jsonl that
       lie beyond it belong to a run that was cut off, and are dropped.
     steps: where it ends.
     batch_size: for the rate in images per second.
     log_every: steps between two entries.
+    boards: where else entries go; they are closed with this.
   """
 
   def __init__(
@@ -38,6 +62,7 @@ class Logger:
     steps: int,
     batch_size: int,
     log_every: int,
+    boards: Sequence[Board] = (),
   ):
     self.steps = steps
     self.batch_size = batch_size
@@ -45,15 +70,12 @@ class Logger:
     self.active = jax.process_index() == 0
     self._rate_from = (first_step, time.perf_counter())
     self._bar: Any = None
+    self._boards = boards
+    self._warned = False
     if not self.active:
       return
-    from tensorboardX import SummaryWriter
-
-    self._path = Path(workdir, "metrics.jsonl")
+    self._path = Path(workdir, METRICS)
     _drop_from(self._path, first_step)
-    self._board = SummaryWriter(
-      str(Path(workdir, "tensorboard")), purge_step=first_step + 1
-    )
     if sys.stderr.isatty():
       from tqdm import tqdm
 
@@ -89,11 +111,41 @@ class Logger:
     """Keeps numbers, as GROUP/NAME, without showing them."""
     if not self.active:
       return
-    values = {f"{group}/{name}": value for name, value in values.items()}
-    for name, value in values.items():
-      self._board.add_scalar(name, value, step)
-    with self._path.open("a") as file:
-      file.write(json.dumps({"step": step} | spelled(values)) + "\n")
+    if {"discriminator_real", "discriminator_fake"} <= set(values):
+      both = values["discriminator_real"] + values["discriminator_fake"]
+      values = values | {"discriminator_loss": both}
+    values = {
+      f"{group}/{PUBLISHED.get(name, name)}": value
+      for name, value in values.items()
+    }
+    with self._told_if_full():
+      with self._path.open("a") as file:
+        file.write(json.dumps({"step": step} | spelled(values)) + "\n")
+      for board in self._boards:
+        board.scalars(step, values)
+
+  def picture(
+    self, step: int, name: str, pixels: UInt8[np.ndarray, "h w 3"]
+  ) -> None:
+    """Shows a picture on the boards."""
+    if not self.active:
+      return
+    with self._told_if_full():
+      for board in self._boards:
+        board.picture(step, name, pixels)
+
+  @contextlib.contextmanager
+  def _told_if_full(self) -> Iterator[None]:
+    """Numbers that cannot be written are a warning: training is worth more."""
+    try:
+      yield
+    except OSError as error:
+      if not self._warned:
+        self.say(
+          f"warning: metrics of {self._path.parent} cannot be written "
+          f"({error.strerror or error}); training goes on without them"
+        )
+      self._warned = True
 
   def say(self, text: str) -> None:
     """Prints a line without breaking the progress bar."""
@@ -116,7 +168,9 @@ class Logger:
       return
     if self._bar is not None:
       self._bar.close()
-    self._board.close()
+    with self._told_if_full():
+      for board in self._boards:
+        board.close()
 
   def _rate(self, step: int) -> float:
     since, then = self._rate_from

@@ -3,7 +3,7 @@
 workdir/config.json          the resolved config
 workdir/data/                rendered images, if any
 workdir/checkpoints/STEP/    states; the same command continues from them
-workdir/metrics.jsonl, tensorboard/
+workdir/metrics.jsonl, tensorboard/, profile/ if asked for
 workdir/eval.json, inversions.png, inverter.safetensors
 workdir/best.safetensors     the best of all evaluations so far, see best.json
 """
@@ -25,6 +25,7 @@ from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.data import pipeline, sources
 from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.training import state as states
+from encoder4editing_jax.training.boards import check_boards, open_boards
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
 from encoder4editing_jax.training.export import EXPORTED, Best, export
 from encoder4editing_jax.training.guard import stop_if_lost
@@ -32,7 +33,6 @@ from encoder4editing_jax.training.hosts import agree, heard, is_first
 from encoder4editing_jax.training.judge import (
   EVALUATED,
   Judge,
-  summary,
   write_results,
 )
 from encoder4editing_jax.training.lock import only_run
@@ -45,6 +45,7 @@ from encoder4editing_jax.training.preparation import (
   prepare,
   render_missing,
 )
+from encoder4editing_jax.training.profiling import Profile
 from encoder4editing_jax.training.resuming import check_room, from_newest
 from encoder4editing_jax.training.start import begin, describe
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
@@ -76,6 +77,7 @@ def run(
   """
   began = time.perf_counter()
   workdir = Path(workdir)
+  check_boards(config)
   plan = prepare(config, open_file)
   check_workdir(workdir)
   networks, state = begin(config, plan)
@@ -162,16 +164,23 @@ def _train(
     steps=settings.steps,
     batch_size=settings.batch_size,
     log_every=settings.log_every,
+    boards=open_boards(config, judge.workdir, first) if is_first() else (),
   )
+  profile = Profile(config, judge.workdir, first)
   pending: tuple[int, dict[str, Any]] | None = None
   penalty: dict[str, Any] = {}
   batches = _train_batches(config, plan.training, first)
   goes_on = checkpoints.latest_step() is not None
   best = Best(config, networks, judge.workdir, goes_on)
   asked: signal.Signals | None = None
-  with contextlib.closing(logger), Stopping() as stopping:
+  with (
+    contextlib.closing(logger),
+    contextlib.closing(profile),
+    Stopping() as stopping,
+  ):
     for step in range(first + 1, settings.steps + 1):
       state, metrics = train_step(state, frozen, next(batches))
+      profile.after(step, state)
       if (step - 1) % config.discriminator.r1_every == 0 and "r1" in metrics:
         penalty = {"r1": metrics["r1"]}
       if pending:
@@ -187,12 +196,7 @@ def _train(
         )
         logger.step(*pending)
         pending = None
-        with logger.paused():
-          results, _ = judge(state)
-          best.offer(state, results)
-        score = results.get("score")
-        logger.write(step, results, "eval")
-        logger.say(f"step {step} {summary(results)}")
+        score = judge.along_the_way(state, best, logger)
       asked = heard(stopping.signal, step % settings.log_every == 0)
       if step % settings.save_every == 0 or last or asked:
         with logger.paused():
@@ -207,10 +211,9 @@ def _train(
     checkpoints.wait()
     if asked:
       raise _interrupted(asked, step, checkpoints)
-    results = judge.final(state)
-    results |= best.offer(state, results)
+    results = judge.final(state, best, logger)
     if first < settings.steps:
-      logger.write(settings.steps, results, "eval")
+      logger.write(settings.steps, results, "test")
   return state, results
 
 

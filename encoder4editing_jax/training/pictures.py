@@ -1,5 +1,6 @@
 """Picture grids with labels, by Pillow."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,14 +42,27 @@ def show_source(
 def save_grid(
   path: str | Path,
   columns: dict[str, np.ndarray],
+  captions: Sequence[str] = (),
   *,
   least_side: int = 128,
 ) -> None:
-  """Writes one row per example and one labelled column per entry.
+  """Writes `grid`; the ending of `path` says as what."""
+  sheet = grid(columns, captions, least_side=least_side)
+  with files.replacing(path) as unfinished:
+    sheet.save(unfinished, Image.registered_extensions()[Path(path).suffix])
+
+
+def grid(
+  columns: dict[str, np.ndarray],
+  captions: Sequence[str] = (),
+  *,
+  least_side: int = 128,
+) -> Image.Image:
+  """One row per example and one labelled column per entry.
 
   Args:
-    path: the picture file.
     columns: label to images `[b h w 3]` in [-1, 1].
+    captions: a line above each row; none if empty.
     least_side: smaller images are enlarged to this height.
   """
   first = next(iter(columns.values()))
@@ -56,11 +70,10 @@ def save_grid(
   scale = max(1, -(-least_side // h))
   h, w = h * scale, w * scale
   font = ImageFont.load_default(size=max(12, h // 9))
-  top = 2 * MARGIN + int(font.size * 1.3)
-  size = (
-    MARGIN + (w + MARGIN) * len(columns),
-    top + (h + MARGIN) * n,
-  )
+  line = int(font.size * 1.3)
+  top, above = 2 * MARGIN + line, line if captions else 0
+  row_height = h + MARGIN + above
+  size = MARGIN + (w + MARGIN) * len(columns), top + row_height * n
   sheet = Image.new("RGB", size, "white")
   draw = ImageDraw.Draw(sheet)
   for column, (label, images) in enumerate(columns.items()):
@@ -70,6 +83,8 @@ def save_grid(
     )
     for row, image in enumerate(to_bytes(images)):
       tile = Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC)
-      sheet.paste(tile, (left, top + (h + MARGIN) * row))
-  with files.replacing(path) as unfinished:
-    sheet.save(unfinished)
+      sheet.paste(tile, (left, top + row_height * row + above))
+  for row, text in enumerate(captions):
+    place = MARGIN, top + row_height * row + above // 2
+    draw.text(place, text, fill="black", font=font, anchor="lm")
+  return sheet

@@ -1,0 +1,84 @@
+"""Curves of runs as a picture, by matplotlib."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from encoder4editing_jax import files
+from encoder4editing_jax.runs import Run
+
+ACROSS = 3  # panels in a row
+
+
+def check_plotting() -> None:
+  """Raises ImportError, with the fix, where matplotlib is not installed."""
+  try:
+    import matplotlib.figure  # noqa: F401
+  except ImportError as error:
+    raise ImportError(
+      'plots need matplotlib; pip install "encoder4editing_jax[plot]".'
+    ) from error
+
+
+def plot(
+  runs: Sequence[Run],
+  path: str | os.PathLike[str],
+  metrics: Sequence[str] = (),
+  *,
+  log: bool = False,
+) -> list[str]:
+  """Draws a panel for each metric, with a curve for each run.
+
+  Args:
+    runs: what is compared.
+    path: the picture, by custom .png; .svg and .pdf too.
+    metrics: names as in metrics.jsonl; train/ may be left out. All that any
+      run has if empty.
+    log: logarithmic values; those below 0 are left out.
+
+  Returns:
+    The names that were drawn.
+
+  Raises:
+    ImportError: matplotlib is not installed.
+    ValueError: a metric that no run has, an ending that cannot be drawn.
+    OSError: the picture cannot be written.
+  """
+  check_plotting()
+  from matplotlib.figure import Figure
+
+  known = sorted({name for run in runs for name in run.metrics()})
+  names = [_known(name, known) for name in metrics] or known
+  if not names:
+    raise ValueError("none of the runs has an entry yet; nothing to draw.")
+  across = min(ACROSS, len(names))
+  down = math.ceil(len(names) / across)
+  figure = Figure((5 * across, 3.2 * down), layout="constrained")
+  panels: Any = figure.subplots(down, across, squeeze=False).flat
+  for name, panel in zip(names, panels, strict=False):
+    for run in runs:
+      steps, values = run.curve(name)
+      marker = "." if len(steps) < 20 else ""
+      panel.plot(steps, values, marker=marker, label=run.folder.name, lw=1)
+    panel.set(title=name, xlabel="step", yscale="log" if log else "linear")
+    panel.grid(alpha=0.3)
+  for unused in panels:
+    unused.remove()
+  if len(runs) > 1:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+  ending = Path(path).suffix.removeprefix(".")
+  if ending not in figure.canvas.get_supported_filetypes():
+    raise ValueError(f"{path}: name a .png, .svg or .pdf file.")
+  with files.replacing(path) as unfinished:
+    figure.savefig(unfinished, format=ending, dpi=120)
+  return names
+
+
+def _known(name: str, known: Sequence[str]) -> str:
+  for candidate in (name, f"train/{name}"):
+    if candidate in known:
+      return candidate
+  raise ValueError(f"no run has a metric {name}; there are {', '.join(known)}.")
