@@ -36,7 +36,7 @@ def plot(
     path: the picture, by custom .png; .svg and .pdf too.
     metrics: names as in metrics.jsonl; train/ may be left out. All that any
       run has if empty.
-    log: logarithmic values; those below 0 are left out.
+    log: logarithmic values; those that are not above 0 are left out.
 
   Returns:
     The names that were drawn.
@@ -62,7 +62,9 @@ def plot(
       steps, values = run.curve(name)
       marker = "." if len(steps) < 20 else ""
       panel.plot(steps, values, marker=marker, label=run.folder.name, lw=1)
-    panel.set(title=name, xlabel="step", yscale="log" if log else "linear")
+    positive = any(v > 0 for run in runs for v in run.curve(name)[1])
+    scale = "log" if log and positive else "linear"
+    panel.set(title=name, xlabel="step", yscale=scale)
     panel.grid(alpha=0.3)
   for unused in panels:
     unused.remove()

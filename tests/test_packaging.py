@@ -33,18 +33,36 @@ def test_every_folder_of_the_library_is_a_package():
     assert (folder / "__init__.py").is_file(), folder
 
 
-def test_every_imported_package_is_required():
-  required = {
+def packages(*entries):
+  """Names of the packages that entries of setup.cfg ask for."""
+  return {
     re.split(r"[<>=\[]", line)[0].lower().replace("_", "-")
-    for line in lines("options", "install_requires")
+    for entry in entries
+    for line in lines(*entry)
   }
+
+
+def test_every_imported_package_is_required():
+  """Or belongs to an extra, and is then imported by whoever calls for it."""
+  required = packages(("options", "install_requires"))
+  extras = packages(("options.extras_require", "plot"))
+  extras |= packages(("options.extras_require", "wandb"))
   owners = importlib.metadata.packages_distributions()
   for place, path in sources().items():
+    at_once = {ast.unparse(node) for node in ast.parse(path.read_text()).body}
     for name in imports(path):
       top = name.split(".")[0]
       if top not in {PACKAGE, *sys.stdlib_module_names}:
         names = {d.lower().replace("_", "-") for d in owners.get(top, [top])}
-        assert names & required, f"{place} imports {top}; setup.cfg lacks it"
+        found = names & (required | extras)
+        assert found, f"{place} imports {top}; setup.cfg lacks it"
+        if not names & required:
+          lazy = not any(
+            f"import {top}" in text
+            for text in at_once
+            if text.startswith(("import", "from"))
+          )
+          assert lazy, f"{place}: import {top} where it is needed"
 
 
 def test_the_stub_names_what_loads():

@@ -6,7 +6,7 @@ Each board takes scalars by name, and pictures as bytes `[h w 3]`.
 import importlib.util
 import secrets
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,6 +17,7 @@ from encoder4editing_jax.files import replace_text
 RUN_ID = "wandb_id.txt"
 
 
+@runtime_checkable
 class Board(Protocol):
   """What a run writes to."""
 

@@ -1,0 +1,328 @@
+"""One small run, watched: boards, pictures, profile, and `e4e runs`."""
+
+import fcntl
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+from changing import change
+from flax import nnx
+from PIL import Image
+
+from encoder4editing_jax import cli, converters, weights
+from encoder4editing_jax.config import (
+  Config,
+  ConfigError,
+  Data,
+  Discriminator,
+  Model,
+  Progressive,
+  Run,
+)
+from encoder4editing_jax.models.stylegan2 import Generator
+from encoder4editing_jax.training import boards, loop
+from encoder4editing_jax.training.evaluation import caption
+from encoder4editing_jax.training.logging import Logger
+from encoder4editing_jax.training.pictures import grid
+
+
+class Wandb(types.ModuleType):
+  """A stand-in that keeps what it is given."""
+
+  def __init__(self):
+    super().__init__("wandb")
+    self.__spec__ = types.SimpleNamespace(name="wandb")
+    self.started, self.logged, self.finished = [], [], 0
+
+  def init(self, **options):
+    self.started.append(options)
+    return self
+
+  def define_metric(self, name, step_metric):
+    assert (name, step_metric) == ("*", "step")
+
+  def log(self, values):
+    self.logged.append(values)
+
+  def finish(self):
+    self.finished += 1
+
+  def Image(self, pixels):
+    assert pixels.dtype == np.uint8 and pixels.ndim == 3
+    return "picture"
+
+
+class Late:
+  """A metric that notes when the host reads it."""
+
+  def __init__(self, value, events, step):
+    self.value, self.events, self.step = value, events, step
+
+  def _read(self):
+    self.events.append(("read", self.step))
+    return self.value
+
+  def __float__(self):
+    return float(self._read())
+
+  def __int__(self):
+    return int(self._read())
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+  """Folder, stand-in and order of events of a run of six steps."""
+  root = tmp_path_factory.mktemp("watched")
+  random = np.random.default_rng(0)
+  (root / "images").mkdir()
+  for i in range(12):
+    noise = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(root / "images" / f"{i}.png")
+  generator = Generator(
+    32, channel_base=64, channel_max=4, style_dim=8, n_mlp=1, rngs=nnx.Rngs(0)
+  )
+  weights.save(generator, root / "generator.safetensors")
+  config = Config(
+    data=Data(train=str(root / "images"), size=(32, 32), eval_images=3),
+    model=Model(
+      generator=str(root / "generator.safetensors"),
+      num_layers=10,
+      channels=(4, 4, 8, 8),
+    ),
+    discriminator=Discriminator(hidden=8, n_layers=2, pool=4, r1_every=2),
+    progressive=Progressive(start=1, every=1),
+    run=Run(
+      steps=6,
+      batch_size=8,
+      log_every=1,
+      eval_every=4,
+      save_every=3,
+      wandb="faces",
+      profile_after=1,
+      profile_steps=2,
+    ),
+  )
+  stand_in, events = Wandb(), []
+  made = loop.pmap_step
+
+  def pmap_step(step):
+    run = made(step)
+
+    def noted(state, *rest):
+      state, metrics = run(state, *rest)
+      number = 1 + len([e for e in events if e[0] == "step"])
+      events.append(("step", number))
+      late = {k: Late(v, events, number) for k, v in metrics.items()}
+      return state, late
+
+    return noted
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(sys.modules, "wandb", stand_in)
+    patch.setattr(loop, "pmap_step", pmap_step)
+    loop.run(config, root / "run")
+  return root / "run", stand_in, events, config
+
+
+def test_numbers_are_read_one_step_late(watched):
+  """But before an evaluation, and after the last step."""
+  events = watched[2]
+  first = {}
+  for place, (kind, step) in enumerate(events):
+    if kind == "read":
+      first.setdefault(step, place)
+  for step in (1, 2, 3, 5):
+    assert events.index(("step", step + 1)) < first[step], step
+
+
+def test_names_are_the_originals(watched):
+  lines = (watched[0] / "metrics.jsonl").read_text().splitlines()
+  train, test = {}, {}
+  for line in map(json.loads, lines):
+    (test if "test/psnr" in line else train)[line["step"]] = line
+  assert list(train) == [1, 2, 3, 4, 5, 6] and list(test) == [4, 6]
+  wanted = {"loss", "loss_l2", "total_delta_loss", "d_real_loss"}
+  wanted |= {"d_fake_loss", "discriminator_loss", "discriminator_r1_loss"}
+  wanted |= {"encoder_discriminator_loss"}
+  assert {f"train/{name}" for name in wanted} <= set(train[6])
+  assert "test/loss_l2" in test[6]
+  both = train[6]["train/d_real_loss"] + train[6]["train/d_fake_loss"]
+  assert train[6]["train/discriminator_loss"] == pytest.approx(both)
+
+
+def test_weights_and_biases_gets_the_same(watched):
+  workdir, wandb, _, config = watched
+  (started,) = wandb.started
+  assert started["project"] == "faces" and started["name"] == "run"
+  assert started["config"] == config.to_dict()
+  assert started["id"] == (workdir / "wandb_id.txt").read_text().strip()
+  shown = [x["step"] for x in wandb.logged if "test/inversions" in x]
+  assert shown == [4, 6]
+  assert [x["step"] for x in wandb.logged if "train/loss" in x] == [
+    *range(1, 7)
+  ]
+  assert wandb.finished == 1
+
+
+def test_a_run_that_goes_on_is_the_same_there(watched, monkeypatch):
+  workdir, _, _, config = watched
+  again = Wandb()
+  monkeypatch.setitem(sys.modules, "wandb", again)
+  boards.open_boards(config, workdir, 6)
+  assert (
+    again.started[0]["id"] == (workdir / "wandb_id.txt").read_text().strip()
+  )
+
+
+def test_without_wandb_one_line_says_so(watched, monkeypatch, tmp_path):
+  monkeypatch.setattr(boards.importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(ConfigError, match=r"pip install wandb"):
+    loop.run(watched[3], tmp_path / "none")
+  assert not (tmp_path / "none").exists()
+
+
+def test_tensorboard_has_the_pictures(watched):
+  files = (watched[0] / "tensorboard").iterdir()
+  content = b"".join(path.read_bytes() for path in files)
+  assert content.count(b"test/inversions") == 2
+  assert b"train/loss_l2" in content and b"\x89PNG" in content
+
+
+def test_the_profile_is_of_the_window(watched):
+  assert list((watched[0] / "profile").rglob("*.xplane.pb"))
+
+
+def test_captions_tell_what_was_measured():
+  assert caption({"psnr": 20.04}) == "PSNR 20.0 dB"
+  numbers = {"psnr": 20.0, "lpips": 0.1234, "identity": 0.25}
+  assert caption(numbers) == "PSNR 20.0 dB, LPIPS 0.123, similarity 0.75"
+
+
+def test_captions_take_room_above_their_rows():
+  columns = {"a": np.zeros((2, 8, 8, 3)), "b": np.ones((2, 8, 8, 3))}
+  plain, told = grid(columns), grid(columns, ["one", "two"])
+  assert told.width == plain.width and told.height > plain.height
+  assert np.asarray(told)[-20, 20].tolist() == [128, 128, 128]
+
+
+def test_a_full_disk_is_told_once(tmp_path, capsys):
+  class Full:
+    def scalars(self, step, values):
+      raise OSError(28, "No space left on device")
+
+    def picture(self, step, name, pixels):
+      raise OSError(28, "No space left on device")
+
+    def close(self):
+      raise OSError(28, "No space left on device")
+
+  log = Logger(
+    tmp_path, first_step=0, steps=9, batch_size=1, log_every=1, boards=[Full()]
+  )
+  for step in (1, 2):
+    log.write(step, {"loss": 1.0}, "train")
+  log.picture(2, "x", np.zeros((2, 2, 3), np.uint8))
+  log.close()
+  out = capsys.readouterr().out
+  assert out.count("warning") == 1 and "No space left on device" in out
+
+
+# ------------------------------------------------------------- e4e runs
+
+
+def test_list_tells_where_runs_stand(watched, capsys):
+  workdir = watched[0]
+  assert cli.main(["runs", "list", str(workdir.parent)]) == 0
+  line = capsys.readouterr().out.splitlines()[1]
+  assert str(workdir) in line and "ended" in line and "6/6" in line
+  with (workdir / ".lock").open("a") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert cli.main(["runs", "list", str(workdir), "--json"]) == 0
+  (told,) = json.loads(capsys.readouterr().out).values()
+  assert told["state"] == "running" and told["best"]["step"] in (4, 6)
+
+
+def test_plots_draw_what_is_asked_for(watched, tmp_path, capsys):
+  out = tmp_path / "curves.png"
+  words = ["runs", "plot", str(watched[0]), "--out", str(out)]
+  assert cli.main([*words, "--metrics", "loss", "test/psnr"]) == 0
+  assert "train/loss, test/psnr of 1 run" in capsys.readouterr().out
+  with Image.open(out) as picture:
+    assert picture.width > picture.height > 100
+    assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+  assert cli.main(words) == 2 and "--overwrite" in capsys.readouterr().err
+  for bad, told in (
+    (["--overwrite", "--metrics", "lose"], "no run has a metric lose"),
+    (["--overwrite", "--log", "--out", str(tmp_path / "x.doc")], ".svg"),
+  ):
+    assert cli.main([*words, *bad]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("words", "told"),
+  [
+    ([], "a command is missing"),
+    (["lists"], "did you mean list?"),
+    (["list", "nowhere"], "there is no folder nowhere"),
+    (["export", "nowhere", "--out", "x"], "nowhere has no checkpoints"),
+  ],
+)
+def test_wrong_words_are_one_line(words, told, capsys):
+  assert cli.main(["runs", *words]) == 2
+  error = capsys.readouterr().err
+  assert told in error and error.count("\n") == 1
+
+
+def leaves(path):
+  net = weights.load(path)
+  return {k: np.asarray(v[...]) for k, v in weights.leaves(net).items()}
+
+
+def test_the_newest_checkpoint_is_exported_as_the_run_itself_did(
+  watched, tmp_path
+):
+  out = tmp_path / "x.safetensors"
+  assert cli.main(["runs", "export", str(watched[0]), "--out", str(out)]) == 0
+  assert out.read_bytes() == (watched[0] / "inverter.safetensors").read_bytes()
+
+
+def test_official_files_hold_the_same_arrays(watched, tmp_path):
+  out = tmp_path / "x.pt"
+  words = ["runs", "export", str(watched[0]), "--best", "--to", "torch"]
+  assert cli.main([*words, "--out", str(out)]) == 0
+  back = converters.to_inverter(converters.read(out))
+  best = leaves(watched[0] / "best.safetensors")
+  found = {k: np.asarray(v[...]) for k, v in weights.leaves(back).items()}
+  assert set(found) == set(best)
+  for name, value in best.items():
+    np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
+
+
+def test_steps_are_chosen_and_damage_is_named(watched, tmp_path, capsys):
+  words = ["runs", "export", str(watched[0]), "--out", str(tmp_path / "x")]
+  assert cli.main([*words, "--step", "5"]) == 2
+  assert "no checkpoint of step 5; there are: 6, 3." in capsys.readouterr().err
+  newest = watched[0] / "checkpoints" / "6" / "encoder"
+  kept = {p: p.read_bytes() for p in newest.rglob("*") if p.is_file()}
+  before = sorted((watched[0] / "checkpoints").iterdir())
+  try:
+    for path in kept:
+      path.write_bytes(b"")
+    assert cli.main([*words, "--step", "6"]) == 2
+    assert "checkpoints/6" in capsys.readouterr().err
+    assert cli.main(words) == 0
+    told = capsys.readouterr()
+    assert "warning" in told.err and "step 3" in told.out
+  finally:
+    for path, content in kept.items():
+      path.write_bytes(content)
+  assert sorted((watched[0] / "checkpoints").iterdir()) == before
+
+
+def test_profiles_that_end_before_they_began_are_refused(watched):
+  bad = change(watched[3], run={"profile_steps": -1})
+  with pytest.raises(ConfigError, match="profile_steps"):
+    bad.validate()
