@@ -1,0 +1,69 @@
+"""Compiling for devices that are not there."""
+
+import importlib.util
+import re
+
+import jax
+import numpy as np
+import pytest
+from changing import change
+from jax.experimental import topologies
+from test_step import CONFIG, EVERYTHING, batches, build
+
+from encoder4editing_jax.training import ahead, state as states
+
+without_tpu = pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None,
+  reason="compiling for TPUs needs libtpu: pip install 'jax[tpu]'",
+)
+
+
+def test_what_cannot_be_compiled_for_is_one_line(monkeypatch):
+  def none(*args, **options):
+    raise RuntimeError("no such thing\n  in three\n  lines")
+
+  monkeypatch.setattr(topologies, "get_topology_desc", none)
+  with pytest.raises(ValueError, match=r"v5e:9x9 \(no such thing\)") as told:
+    ahead.topology("v5e:9x9")
+  assert "\n" not in str(told.value) and "jax[tpu]" in str(told.value)
+
+
+def test_shapes_are_those_of_the_pipeline():
+  batch = next(batches())
+  shapes = ahead.batch_shapes(CONFIG)
+  assert {k: (v.shape, v.dtype) for k, v in shapes.items()} == {
+    k: (v.shape, v.dtype) for k, v in batch.items()
+  }
+  maps = change(CONFIG, data={"task": "segmentation"})
+  assert ahead.batch_shapes(maps)["source"].shape[-1] == 1
+
+
+def test_what_is_lowered_is_the_step_of_the_trainer():
+  """Lowered from shapes alone, for the devices of this machine, it takes what
+  the trainer passes."""
+  devices = jax.devices()[:2]
+  lowered = ahead.lower_step(CONFIG, lambda: build(CONFIG), devices)
+  networks = build(CONFIG)
+  state = states.create_state(CONFIG, networks)
+  frozen = states.create_frozen(networks)
+  wanted = jax.tree.map(np.shape, (state, frozen, next(batches())))
+  found = jax.tree.map(lambda x: x.shape, lowered.args_info[0])
+  assert jax.tree.leaves(found) == jax.tree.leaves(wanted)
+
+
+@pytest.mark.slow
+@without_tpu
+def test_the_step_compiles_for_a_pod():
+  """Sixteen chips of four hosts; gradients are summed by all-reduce."""
+  devices = ahead.topology("v5e:4x4")
+  assert len(devices) == 16 and len({d.process_index for d in devices}) == 4
+  config = change(EVERYTHING, run={"batch_size": 16})
+  lowered = ahead.lower_step(config, lambda: build(config), devices)
+  compiled = lowered.compile()
+  text = compiled.as_text()
+  assert len(re.findall(r" all-reduce(?:-start)?\(", text)) > 4
+  assert "num_partitions=16" in text
+  state = jax.eval_shape(lambda: states.create_state(config, build(config)))
+  size = sum(x.size * 4 for x in jax.tree.leaves(state))
+  arguments = compiled.memory_analysis().argument_size_in_bytes
+  assert arguments > size  # the whole state lies on each chip
