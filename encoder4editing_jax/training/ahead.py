@@ -63,7 +63,7 @@ def lower_step(
   networks = nnx.eval_shape(build)
   state, frozen = jax.eval_shape(start)
   mesh = Mesh(np.asarray(devices), (AXIS,))
-  step = shard_map_step(make_train_step(config, networks), devices)
+  step: Any = shard_map_step(make_train_step(config, networks), devices)
   return step.lower(
     _placed(state, mesh, P()),
     _placed(frozen, mesh, P()),
