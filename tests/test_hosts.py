@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -180,11 +182,7 @@ def test_two_processes_go_on_where_one_stood(root, card, alone):
 def test_the_others_end_when_one_dies(root, card, lost):
   workdir, flags = root / f"lost-{lost}", ("--run.steps", 10**6)
   with started(card, workdir, *flags, processes=2) as running:
-    deadline = time.monotonic() + 300
-    while not (workdir / "checkpoints" / "4").exists():
-      assert time.monotonic() < deadline
-      assert [p.poll() for p in running] == [None, None]
-      time.sleep(0.2)
+    until_saved(workdir, running)
     running[lost].kill()
     said, _ = running[1 - lost].communicate(timeout=60)
   assert running[1 - lost].returncode not in (0, None)
@@ -192,6 +190,65 @@ def test_the_others_end_when_one_dies(root, card, lost):
   complaints = ("error: process", "Terminating process because")
   assert any(text in said for text in complaints), said[-2000:]
   assert "Traceback" not in said
+
+
+def until_saved(workdir, running, step="4"):
+  """Returns once a checkpoint is there and all processes are at work."""
+  deadline = time.monotonic() + 300
+  while not (workdir / "checkpoints" / step).exists():
+    assert time.monotonic() < deadline
+    assert [p.poll() for p in running] == [None] * len(running)
+    time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_signal_to_one_is_heard_by_all(root, card, told):
+  workdir, flags = root / f"signal-{told}", ("--run.steps", 10**6)
+  with started(card, workdir, *flags, processes=2) as running:
+    until_saved(workdir, running)
+    running[told].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=60)[0] for process in running]
+  assert [p.returncode for p in running] == [143, 143], said
+  step = int(re.search(r"SIGTERM after step (\d+), which is saved", said[0])[1])
+  assert (workdir / "checkpoints" / str(step)).is_dir()
+
+
+@pytest.mark.slow
+def test_a_folder_in_use_is_refused_by_all(root, card):
+  workdir, flags = root / "used", ("--run.steps", 10**6)
+  with started(card, workdir, *flags, processes=2) as running:
+    until_saved(workdir, running)
+    with started(card, workdir, *flags, processes=2) as others:
+      said = [process.communicate(timeout=120)[0] for process in others]
+      status = [p.returncode for p in others]
+    assert [p.poll() for p in running] == [None, None]
+  assert status[0] == 2 and "another run is at work there" in said[0]
+  assert status[1] not in (0, None) and "Traceback" not in said[1], said[1]
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_set_aside_by_all(root, card, alone):
+  workdir = root / "damaged"
+  shutil.copytree(alone, workdir)
+  shutil.rmtree(workdir / "checkpoints" / "4" / "encoder")
+  said = train(card, workdir, "--run.steps", 4, processes=2)
+  assert "damaged-4" in said[0] and "checkpoint of step 2" in said[0]
+  assert_same(alone, workdir)
+
+
+@pytest.mark.slow
+def test_silence_ends_the_others_within_a_minute(root, card):
+  workdir, flags = root / "silent", ("--run.steps", 10**6)
+  with started(card, workdir, *flags, processes=2) as running:
+    until_saved(workdir, running)
+    running[1].send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    said, _ = running[0].communicate(timeout=90)
+    assert time.monotonic() - began < 60
+  assert running[0].returncode not in (0, None)
+  complaints = ("error: process", "Terminating process because")
+  assert any(text in said for text in complaints), said[-2000:]
 
 
 @pytest.mark.parametrize(
