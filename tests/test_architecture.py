@@ -33,6 +33,7 @@ FLOORS = (
     "converters",
     "optimising",
     "inference",
+    "evaluating",
     "reports",
     "cli",
     "demo",

@@ -1,0 +1,438 @@
+"""`e4e evaluate`: how near pictures are to what they should be."""
+
+import csv
+import functools
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from encoder4editing_jax.cli.invert import Inputs, Text, find
+from encoder4editing_jax.cli.parsing import PLAIN, parse
+from encoder4editing_jax.config import ConfigError
+
+WRITTEN = ("metrics.json", "per_image.csv")
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+  """Measure pictures against their targets, paired by name.
+
+  Give RESULTS and TARGETS (files of folders or patterns); or with --model (or
+  --demo) the targets alone, which are inverted. What cannot be read or paired
+  is named, the rest is measured, and the exit status is 1.
+
+  Example: e4e evaluate inverted photos --size 256 256 --out numbers
+  """
+
+  inputs: Inputs = ()
+  """RESULTS and TARGETS; targets alone with --model; none with --demo."""
+
+  model: Text = ""
+  """An inverter: .safetensors, or a published checkpoint."""
+
+  demo: bool = False
+  """Eight drawn faces, whose codes are found by descent (--optimise)."""
+
+  out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+  """Folder for metrics.json and per_image.csv; by default nothing is written."""
+
+  metrics: str = "l2,psnr,ssim"
+  """Of l2, psnr, ssim, ms_ssim, lpips, id, fid, lec; the last four need
+  --weights or --model."""
+
+  weights: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+  """The folder of networks that `e4e weights` fills."""
+
+  size: Annotated[tuple[int, ...], tyro.conf.arg(metavar="H W")] = ()
+  """Resize all pictures to this; otherwise they must have one size."""
+
+  lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
+  """Network of LPIPS."""
+
+  id_net: Literal["curricularface_ir101", "arcface_ir_se50"] = (
+    "curricularface_ir101"
+  )
+  """Network of the identity."""
+
+  fid_targets: Text = ""
+  """FID: .npz with mu and sigma instead of the targets' own."""
+
+  directions: Text = ""
+  """LEC: directions, .npz by name or a published .pt file."""
+
+  edit: Annotated[str, tyro.conf.arg(metavar="NAME=STRENGTH[@LAYERS]")] = ""
+  """LEC: the edit; by default the first direction, 3 (--demo: smile=1.5)."""
+
+  legacy_batch: int = 0
+  """LEC by batches of so many, as published (8); 0 is by picture."""
+
+  truncate: bool = False
+  """Cut reconstructions to bytes as the originals do, instead of rounding."""
+
+  iterations: int = 1
+  """ReStyle steps; other encoders take one."""
+
+  optimise: int = 100
+  """Steps of descent with --demo."""
+
+  batch: int = 8
+  """Pictures at a time."""
+
+  overwrite: bool = False
+  """Replace files that are there."""
+
+  json: bool = False
+  """Print one JSON object."""
+
+
+@dataclass
+class Work:
+  """Files in their order, the size of all, and what went wrong."""
+
+  rows: list[tuple[str, str, str]]  # name, result, target
+  size: tuple[int, int]
+  failed: dict[str, str] = field(default_factory=dict)
+
+
+def evaluate_command(argv: Sequence[str]) -> int:
+  """`e4e evaluate`: 0, or 1 if a picture could not be read or paired.
+
+  Raises:
+    ConfigError, OSError, ValueError: wrong flags or files.
+  """
+  asked = parse(EvaluateArguments, argv, prog="e4e evaluate", config=PLAIN)
+  names = tuple(filter(None, asked.metrics.split(",")))
+  _check(asked, names)
+  from encoder4editing_jax import evaluating
+  from encoder4editing_jax.metrics import fid
+
+  net = _net(asked)
+  work = _work(asked, net)
+  wanted = evaluating.Wanted(
+    *(names, work.size, asked.weights, asked.lpips_net, asked.id_net)
+  )
+  known = fid.load_statistics(asked.fid_targets) if asked.fid_targets else None
+  batches = _inverted(asked, net, work) if net else _opened(asked, work)
+  found = evaluating.evaluate(batches, wanted, asked.batch, known)
+  whole = _summary(asked, wanted, found, work)
+  table = _table(found, work.failed)
+  _write(asked, whole, table)
+  _show(asked, whole, work.failed)
+  return 1 if work.failed else 0
+
+
+def _check(asked: Any, names: tuple[str, ...]) -> None:
+  inverts = bool(asked.model) or asked.demo
+  if asked.model and asked.demo:
+    raise ConfigError("give --model FILE or --demo, one of them.")
+  if not names:
+    raise ConfigError("--metrics is empty; name one, as in l2,psnr.")
+  if not inverts and len(asked.inputs) != 2:
+    raise ConfigError(
+      f"{len(asked.inputs)} inputs; give RESULTS and TARGETS (patterns in "
+      "quotes), or --model FILE and targets, or --demo."
+    )
+  if asked.model and not asked.inputs:
+    raise ConfigError("there is nothing to invert; give files or folders.")
+  if asked.demo and (asked.inputs or asked.size):
+    raise ConfigError("--demo draws its own faces; leave out files and --size.")
+  if not inverts and (asked.truncate or "lec" in names):
+    what = "lec" if "lec" in names else "--truncate"
+    raise ConfigError(f"{what} needs --model: files are bytes without codes.")
+  if "lec" in names and not (asked.demo or asked.directions):
+    raise ConfigError("lec needs an edit; name a file with --directions.")
+  if len(asked.size) not in (0, 2) or any(n < 1 for n in asked.size):
+    raise ConfigError("--size takes height and width, as in --size 256 256.")
+  if asked.batch < 1 or asked.legacy_batch < 0 or asked.optimise < 1:
+    raise ConfigError("--batch and --optimise take 1 or more.")
+  places = [Path(asked.out) / name for name in WRITTEN] if asked.out else []
+  if not asked.overwrite and (there := [p for p in places if p.exists()]):
+    raise ConfigError(
+      f"{there[0]} is there already; name another --out, or --overwrite."
+    )
+
+
+def _net(asked: Any) -> Any:
+  from encoder4editing_jax import faceworld
+  from encoder4editing_jax.converters.loading import load
+  from encoder4editing_jax.models.inverter import Inverter
+
+  if asked.demo:
+    return faceworld.load_generator()
+  if not asked.model:
+    return None
+  net = load(asked.model)
+  if not isinstance(net, Inverter):
+    raise ConfigError(
+      f"{asked.model} is a {type(net).__name__}; an encoder with its "
+      "generator (Inverter) is needed."
+    )
+  return net
+
+
+def _work(asked: Any, net: Any) -> Work:
+  from encoder4editing_jax import evaluating
+
+  if asked.demo:
+    return Work([(f"face{k}", "", "") for k in range(8)], (net.size, net.size))
+  if net is not None:
+    files = find(asked.inputs)
+    rows, failed = evaluating.paired(files, files)
+    encoder = net.encoder.input_size
+    pair = (encoder, encoder) if isinstance(encoder, int) else tuple(encoder)
+    return Work(rows, tuple(asked.size) or pair, failed)
+  results, targets = find(asked.inputs[:1]), find(asked.inputs[1:])
+  rows, failed = evaluating.paired(results, targets)
+  if not rows:
+    raise ConfigError(
+      f"no picture of {asked.inputs[0]} has the name of one of "
+      f"{asked.inputs[1]} ({Path(results[0]).stem}, {Path(targets[0]).stem}, "
+      "...); names are compared without endings."
+    )
+  return Work(rows, tuple(asked.size) or _one_size(rows), failed)
+
+
+def _one_size(rows: Sequence[tuple[str, str, str]]) -> tuple[int, int]:
+  """The size of all pictures; those that cannot be read are met later."""
+  from encoder4editing_jax.data.images import shown_size
+
+  first: tuple[str, tuple[int, int]] | None = None
+  for path in (path for _, *both in rows for path in both):
+    try:
+      size = shown_size(path)
+    except (OSError, ValueError, SyntaxError):
+      continue
+    first = first or (path, size)
+    if size != first[1]:
+      raise ConfigError(
+        f"{first[0]} is {first[1][0]} x {first[1][1]} and {path} {size[0]} x "
+        f"{size[1]} (height x width); --size H W resizes all."
+      )
+  return first[1] if first else (1, 1)
+
+
+def _open(path: str, size: tuple[int, int], failed: dict[str, str]) -> Any:
+  from encoder4editing_jax.data import images
+
+  try:
+    return images.decode(Path(path).read_bytes(), size)
+  except (OSError, ValueError) as error:
+    failed[path] = " ".join(str(error).split())
+    return None
+
+
+def _opened(asked: Any, work: Work) -> Iterator[Any]:
+  """Batches of two folders."""
+  import numpy as np
+
+  from encoder4editing_jax.evaluating import Batch, chunks
+
+  for rows in chunks(work.rows, asked.batch):
+    pairs = [
+      (name, *(_open(path, work.size, work.failed) for path in paths))
+      for name, *paths in rows
+    ]
+    if kept := [p for p in pairs if p[1] is not None and p[2] is not None]:
+      names, results, targets = zip(*kept, strict=True)
+      yield Batch(names, np.stack(results), np.stack(targets))
+
+
+def _inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
+  """Batches of targets and what a model makes of them."""
+  import numpy as np
+  from PIL import Image
+
+  from encoder4editing_jax import evaluating, faceworld
+  from encoder4editing_jax.data import images
+  from encoder4editing_jax.training.pictures import to_bytes
+
+  generator = getattr(net, "generator", net)
+  size = work.size if asked.demo else net.encoder.input_size
+  pair = (size, size) if isinstance(size, int) else tuple(size)
+  encode, lec = _encoder(asked, net), None
+  if "lec" in asked.metrics.split(","):
+    lec = _lec(asked, generator, encode)
+  faces = np.asarray(faceworld.sample(seed=7, n=8)[0]) if asked.demo else None
+  warm = asked.demo  # descent is compiled anew each time
+  for start, rows in enumerate(evaluating.chunks(work.rows, asked.batch)):
+    if faces is not None:
+      names = tuple(row[0] for row in rows)
+      part = faces[start * asked.batch :][: len(rows)]
+      shown = targets = to_bytes(part)
+    else:
+      opened = [(n, p, _open(p, pair, work.failed)) for n, p, _ in rows]
+      kept = [row for row in opened if row[2] is not None]
+      if not kept:
+        continue
+      names = tuple(row[0] for row in kept)
+      shown = np.stack([row[2] for row in kept])
+      again = [_open(p, work.size, work.failed) for _, p, _ in kept]
+      targets = np.stack(again) if work.size != pair else shown
+    x = evaluating.to_floats(shown)
+
+    def make(x: Any = x) -> Any:
+      w_plus = encode(x)
+      return evaluating.reconstructed(x, w_plus, generator, asked.batch)
+
+    if not warm:
+      make()
+      warm = True
+    began = time.perf_counter()
+    painted = make()
+    seconds = (time.perf_counter() - began) / len(names)
+    bytes_ = to_bytes(painted, truncate=asked.truncate)
+    results = [images.fit(Image.fromarray(p), work.size) for p in bytes_]
+    extra = {"seconds": np.full(len(names), seconds)}
+    if lec is not None:
+      extra["lec"] = lec(x)
+    yield evaluating.Batch(names, np.stack(results), targets, extra)
+
+
+def _encoder(asked: Any, net: Any) -> Callable[[Any], Any]:
+  """Pictures in [-1, 1] to codes, compiled once."""
+  import jax.numpy as jnp
+  from flax import nnx
+
+  from encoder4editing_jax import optimising
+  from encoder4editing_jax.inference import in_batches
+
+  if not asked.demo:
+    steps = asked.iterations
+    run = nnx.jit(lambda net, x: net.invert(x, steps).w_plus)
+    return lambda x: in_batches(functools.partial(run, net), asked.batch, x)
+
+  def descend(x: Any) -> Any:
+    start = jnp.broadcast_to(
+      net.w_avg[...], (len(x), net.n_styles, net.style_dim)
+    )
+    return optimising.optimise(net, x, start, asked.optimise, 0.05)
+
+  return lambda x: in_batches(descend, asked.batch, x)
+
+
+def _lec(asked: Any, generator: Any, encode: Any) -> Callable[[Any], Any]:
+  """Distances of LEC, one for each picture."""
+  import jax.numpy as jnp
+  import numpy as np
+
+  from encoder4editing_jax import converters, editing, evaluating, faceworld
+  from encoder4editing_jax.cli.edit import _edit
+  from encoder4editing_jax.metrics.editability import lec_distances
+  from encoder4editing_jax.models.inverter import crop_and_pool
+
+  directions = dict(faceworld.load_directions()) if asked.demo else {}
+  if asked.directions:
+    checkpoint = converters.read(asked.directions)
+    name = Path(asked.directions).stem
+    directions |= converters.to_directions(checkpoint, name)
+  first = "smile=1.5" if asked.demo else f"{next(iter(directions))}=3"
+  name, strength, *layers = _edit(asked.edit or first, generator.n_styles)
+
+  def moved(w_plus: Any, sign: float) -> Any:
+    edits = [(name, strength * sign, *layers)]
+    return editing.apply(jnp.asarray(w_plus), edits, directions)
+
+  def distances(x: Any) -> Any:
+    def decode(w_plus: Any) -> Any:
+      w_plus = np.asarray(w_plus)
+      painted = evaluating.reconstructed(x, w_plus, generator, asked.batch)
+      return crop_and_pool(jnp.asarray(painted), x.shape[1:3])
+
+    return np.asarray(
+      lec_distances(
+        lambda x: jnp.asarray(encode(x)), moved, decode, jnp.asarray(x)
+      )
+    )
+
+  return distances
+
+
+def _summary(
+  asked: Any, wanted: Any, found: Any, work: Work
+) -> dict[str, Any]:
+  from encoder4editing_jax import __version__, evaluating
+  from encoder4editing_jax.metrics import editability
+
+  metrics = dict(found.summary)
+  columns = found.columns
+  if len(columns.get("lec", ())):
+    legacy = asked.legacy_batch or None
+    value = editability.lec(columns["lec"], legacy)
+    facts = {"edit": asked.edit or "the first direction", "better": "less"}
+    facts |= {"batches": legacy, "net": asked.model or "demo"}
+    metrics["lec"] = {
+      "mean": value,
+      "n": len(columns["lec"]),
+      "protocol": facts,
+    }
+  if len(columns.get("seconds", ())):
+    import jax
+
+    facts = {"device": jax.devices()[0].device_kind, "batch": asked.batch}
+    facts["of"] = "codes and picture; compiled before, except with --demo"
+    described = evaluating.described(columns["seconds"])
+    metrics["seconds_per_image"] = described | {"protocol": facts}
+  return {
+    "version": __version__,
+    "images": len(found.names),
+    "size": list(wanted.size),
+    "resized": bool(asked.size or asked.model),
+    "results": asked.model or ("demo" if asked.demo else asked.inputs[0]),
+    "bytes": "truncated" if asked.truncate else "rounded",
+    "metrics": metrics,
+    "failed": work.failed,
+  }
+
+
+def _spelled(value: Any) -> Any:
+  """Fit for JSON, also inside: infinity and NaN become texts."""
+  from encoder4editing_jax.training.logging import spelled
+
+  if isinstance(value, dict):
+    return spelled({k: _spelled(v) for k, v in value.items()})
+  return value
+
+
+def _table(found: Any, failed: dict[str, str]) -> str:
+  """One row for each picture, of those that failed too."""
+  text = io.StringIO()
+  rows = csv.writer(text, lineterminator="\n")
+  rows.writerow(["name", *found.columns, "problem"])
+  for i, name in enumerate(found.names):
+    rows.writerow([name, *(f"{v[i]:.8g}" for v in found.columns.values()), ""])
+  for path, reason in failed.items():
+    rows.writerow([path, *("" for _ in found.columns), reason])
+  return text.getvalue()
+
+
+def _write(asked: Any, whole: dict[str, Any], table: str) -> None:
+  from encoder4editing_jax import files
+
+  if not asked.out:
+    return
+  folder = Path(asked.out)
+  folder.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(_spelled(whole), indent=2, allow_nan=False)
+  files.replace_text(folder / WRITTEN[0], text + "\n")
+  files.replace_text(folder / WRITTEN[1], table)
+
+
+def _show(asked: Any, whole: dict[str, Any], failed: dict[str, str]) -> None:
+  if asked.json:
+    print(json.dumps(_spelled(whole), allow_nan=False))
+  else:
+    print(f"{whole['images']} pictures, {len(failed)} files left out")
+    for name, row in whole["metrics"].items():
+      value = row["mean"]
+      shown = "-" if value is None else f"{value:.6g}"
+      spread = f"  +- {row['std']:.3g}" if "std" in row else ""
+      print(f"  {name:36} {shown:>10}{spread}")
+  for name, reason in failed.items():
+    print(f"left out: {name}: {reason}", file=sys.stderr)
