@@ -274,8 +274,12 @@ def paired(
     sides.append(names)
   ours, theirs = sides
   both = [(k, ours[k], path) for k, path in theirs.items() if k in ours]
-  alone = {p: "no target of this name" for k, p in ours.items() if k not in theirs}
-  alone |= {p: "no result of this name" for k, p in theirs.items() if k not in ours}
+  alone = {
+    p: "no target of this name" for k, p in ours.items() if k not in theirs
+  }
+  alone |= {
+    p: "no result of this name" for k, p in theirs.items() if k not in ours
+  }
   return both, alone
 
 

@@ -35,7 +35,9 @@ class Accumulator:
     self._mean = np.zeros(0)
     self._scatter = np.zeros((0, 0))
 
-  def add(self, features: Float[np.ndarray, "b d"] | Float[Array, "b d"]) -> None:
+  def add(
+    self, features: Float[np.ndarray, "b d"] | Float[Array, "b d"]
+  ) -> None:
     """Counts a batch in."""
     x = np.asarray(features, np.float64)
     if not len(x):
@@ -59,7 +61,9 @@ class Accumulator:
       ValueError: fewer than two examples, which have no covariance.
     """
     if self.n < 2:
-      raise ValueError(f"FID of {self.n} pictures is undefined; give 2 or more.")
+      raise ValueError(
+        f"FID of {self.n} pictures is undefined; give 2 or more."
+      )
     return Statistics(self._mean, self._scatter / (self.n - 1))
 
 

@@ -144,9 +144,7 @@ NET: tuple[Step, ...] = (
 )
 
 
-def conv_names(
-  path: tuple[Step, ...] = NET, prefix: str = ""
-) -> Iterator[str]:
+def conv_names(path: tuple[Step, ...] = NET, prefix: str = "") -> Iterator[str]:
   """The published names of the convolutions, in the order of `convs`."""
   for step in path:
     if isinstance(step, Conv):
