@@ -7,8 +7,9 @@ of the numbers say network, range and size: `lpips_alex_256x256`.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -93,7 +94,7 @@ def measures(wanted: Wanted) -> tuple[Measure, ...]:
       ("l2_minus1to1", "[-1, 1]", False, pixels.l2),
       ("l2_0to1", "[0, 1]", False, pixels.l2_unit),
     ),
-    "psnr": (("psnr", "any", True, functools.partial(pixels.psnr, least=0)),),
+    "psnr": (("psnr", "any", True, functools.partial(pixels.psnr, least=0.0)),),
     "ssim": (("ssim_0to1", "[0, 1]", True, structure.ssim),),
     "ms_ssim": (("ms_ssim_0to1", "[0, 1]", True, structure.ms_ssim),),
   }
@@ -146,7 +147,7 @@ class Batch(NamedTuple):
   names: tuple[str, ...]
   results: np.ndarray
   targets: np.ndarray
-  extra: dict[str, np.ndarray] = {}
+  extra: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Evaluation(NamedTuple):

@@ -249,5 +249,5 @@ def test_what_lacks_or_has_too_much_is_refused(name, official):
 def test_torchvisions_own_weights_are_refused(official):
   later = official | {"fc.bias": np.zeros(1000)}
   for other in (later, later | {"AuxLogits.fc.weight": np.zeros((1000, 768))}):
-    with pytest.raises(ValueError, match="other weights .* pt_inception-2015"):
+    with pytest.raises(ValueError, match=r"other weights .* pt_inception-2015"):
       converters.to_inception(other)

@@ -44,7 +44,7 @@ class EvaluateArguments:
   """Eight drawn faces, whose codes are found by descent (--optimise)."""
 
   out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
-  """Folder for metrics.json and per_image.csv; by default nothing is written."""
+  """Folder for metrics.json and per_image.csv; without it none is kept."""
 
   metrics: str = "l2,psnr,ssim"
   """Of l2, psnr, ssim, ms_ssim, lpips, id, fid, lec; the last four need
