@@ -1,9 +1,5 @@
 """`e4e evaluate`: how near pictures are to what they should be."""
 
-import csv
-import io
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +12,16 @@ from encoder4editing_jax.cli.evaluate_model import (
   inverted,
   open_picture,
 )
+from encoder4editing_jax.cli.evaluate_report import (
+  WRITTEN,
+  show,
+  summary,
+  table,
+  write,
+)
 from encoder4editing_jax.cli.invert import Inputs, Text, find
 from encoder4editing_jax.cli.parsing import PLAIN, parse
 from encoder4editing_jax.config import ConfigError
-
-WRITTEN = ("metrics.json", "per_image.csv")
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,19 @@ def evaluate_command(argv: Sequence[str]) -> int:
   _check(asked, names)
   from encoder4editing_jax import evaluating
   from encoder4editing_jax.metrics import fid
+  from encoder4editing_jax.metrics.measures import Wanted
 
   net = _net(asked)
   work = _work(asked, net)
-  wanted = evaluating.Wanted(
+  wanted = Wanted(
     *(names, work.size, asked.weights, asked.lpips_net, asked.id_net)
   )
   known = fid.load_statistics(asked.fid_targets) if asked.fid_targets else None
   batches = inverted(asked, net, work) if net else _opened(asked, work)
   found = evaluating.evaluate(batches, wanted, asked.batch, known)
-  whole = _summary(asked, wanted, found, work)
-  table = _table(found, work.failed)
-  _write(asked, whole, table)
-  _show(asked, whole, work.failed)
+  whole = summary(asked, wanted, found, work)
+  write(asked, whole, table(found, work.failed))
+  show(asked, whole, work.failed)
   return 1 if work.failed else 0
 
 
@@ -226,85 +227,3 @@ def _opened(asked: Any, work: Work) -> Iterator[Any]:
     if kept := [p for p in pairs if p[1] is not None and p[2] is not None]:
       names, results, targets = zip(*kept, strict=True)
       yield Batch(names, np.stack(results), np.stack(targets))
-
-
-def _summary(asked: Any, wanted: Any, found: Any, work: Work) -> dict[str, Any]:
-  from encoder4editing_jax import __version__, evaluating
-  from encoder4editing_jax.metrics import editability
-
-  metrics = dict(found.summary)
-  columns = found.columns
-  if len(columns.get("lec", ())):
-    legacy = asked.legacy_batch or None
-    value = editability.lec(columns["lec"], legacy)
-    facts = {"edit": asked.edit or "the first direction", "better": "less"}
-    facts |= {"batches": legacy, "net": asked.model or "demo"}
-    metrics["lec"] = {
-      "mean": value,
-      "n": len(columns["lec"]),
-      "protocol": facts,
-    }
-  if len(columns.get("seconds", ())):
-    import jax
-
-    facts = {"device": jax.devices()[0].device_kind, "batch": asked.batch}
-    facts["of"] = "codes and picture; compiled before, except with --demo"
-    described = evaluating.described(columns["seconds"])
-    metrics["seconds_per_image"] = described | {"protocol": facts}
-  return {
-    "version": __version__,
-    "images": len(found.names),
-    "size": list(wanted.size),
-    "resized": bool(asked.size or asked.model),
-    "results": asked.model or ("demo" if asked.demo else asked.inputs[0]),
-    "bytes": "truncated" if asked.truncate else "rounded",
-    "metrics": metrics,
-    "failed": work.failed,
-  }
-
-
-def _spelled(value: Any) -> Any:
-  """Fit for JSON, also inside: infinity and NaN become texts."""
-  from encoder4editing_jax.training.logging import spelled
-
-  if isinstance(value, dict):
-    return spelled({k: _spelled(v) for k, v in value.items()})
-  return value
-
-
-def _table(found: Any, failed: dict[str, str]) -> str:
-  """One row for each picture, of those that failed too."""
-  text = io.StringIO()
-  rows = csv.writer(text, lineterminator="\n")
-  rows.writerow(["name", *found.columns, "problem"])
-  for i, name in enumerate(found.names):
-    rows.writerow([name, *(f"{v[i]:.8g}" for v in found.columns.values()), ""])
-  for path, reason in failed.items():
-    rows.writerow([path, *("" for _ in found.columns), reason])
-  return text.getvalue()
-
-
-def _write(asked: Any, whole: dict[str, Any], table: str) -> None:
-  from encoder4editing_jax import files
-
-  if not asked.out:
-    return
-  folder = Path(asked.out)
-  folder.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(_spelled(whole), indent=2, allow_nan=False)
-  files.replace_text(folder / WRITTEN[0], text + "\n")
-  files.replace_text(folder / WRITTEN[1], table)
-
-
-def _show(asked: Any, whole: dict[str, Any], failed: dict[str, str]) -> None:
-  if asked.json:
-    print(json.dumps(_spelled(whole), allow_nan=False))
-  else:
-    print(f"{whole['images']} pictures, {len(failed)} files left out")
-    for name, row in whole["metrics"].items():
-      value = row["mean"]
-      shown = "-" if value is None else f"{value:.6g}"
-      spread = f"  +- {row['std']:.3g}" if "std" in row else ""
-      print(f"  {name:36} {shown:>10}{spread}")
-  for name, reason in failed.items():
-    print(f"left out: {name}: {reason}", file=sys.stderr)

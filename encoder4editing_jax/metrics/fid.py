@@ -108,7 +108,7 @@ def load_statistics(path: str | os.PathLike[str]) -> Statistics:
   """
   try:
     with np.load(path, allow_pickle=False) as file:
-      mean, covariance = (np.float64(file[k]) for k in ("mu", "sigma"))
+      mean, covariance = (file[k].astype(np.float64) for k in ("mu", "sigma"))
   except FileNotFoundError:
     raise FileNotFoundError(f"{path} is not there; check the path.") from None
   except (

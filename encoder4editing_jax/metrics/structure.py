@@ -17,9 +17,9 @@ EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # fine to coarse
 
 
 def _weights() -> np.ndarray:
-  x = np.arange(WINDOW) - WINDOW // 2
+  x: np.ndarray = np.arange(WINDOW) - WINDOW // 2
   bell = np.exp(-(x**2) / (2 * SIGMA**2))
-  return np.float32(bell / bell.sum())
+  return (bell / bell.sum()).astype(np.float32)
 
 
 def _blur(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
