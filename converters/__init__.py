@@ -24,6 +24,9 @@ from encoder4editing_jax.converters.features import (
 from encoder4editing_jax.converters.generators import (
   to_generator as to_generator,
 )
+from encoder4editing_jax.converters.inception import (
+  to_inception as to_inception,
+)
 from encoder4editing_jax.converters.inverter import to_inverter as to_inverter
 from encoder4editing_jax.converters.irse import to_backbone as to_backbone
 from encoder4editing_jax.converters.limits import (

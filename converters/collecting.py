@@ -17,6 +17,7 @@ from encoder4editing_jax.converters.features import (
   to_lpips,
   to_moco,
 )
+from encoder4editing_jax.converters.inception import to_inception
 from encoder4editing_jax.converters.kinds import KINDS, Kind
 from encoder4editing_jax.converters.limits import CheckpointError
 from encoder4editing_jax.converters.loading import check_file
@@ -52,6 +53,7 @@ NETWORKS = (
   Network("arcface_ir_se50", ("arcface-ir-se50",), to_arcface),
   Network("curricularface_ir101", ("curricularface-ir101",), to_arcface),
   Network("moco", ("moco",), to_moco),
+  Network("inception_fid", ("fid-inception",), to_inception),
 )
 
 

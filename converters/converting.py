@@ -9,6 +9,7 @@ from encoder4editing_jax.converters.discriminators import (
 )
 from encoder4editing_jax.converters.features import to_arcface, to_moco
 from encoder4editing_jax.converters.generators import to_generator
+from encoder4editing_jax.converters.inception import to_inception
 from encoder4editing_jax.converters.inverter import to_inverter
 from encoder4editing_jax.converters.recognition import Match, choose, identify
 
@@ -16,6 +17,7 @@ CONVERTERS: dict[str, Callable[..., Any]] = {
   "to_arcface": to_arcface,
   "to_discriminator": to_discriminator,
   "to_generator": to_generator,
+  "to_inception": to_inception,
   "to_inverter": to_inverter,
   "to_latent_discriminator": to_latent_discriminator,
   "to_moco": to_moco,

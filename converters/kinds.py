@@ -191,6 +191,24 @@ KINDS = (
     "(--weights.backbone); their own checkpoints hold all of their weights",
   ),
   Kind(
+    "fid-inception",
+    "the Inception v3 of 2015, the network of FID",
+    at(
+      *_STATE,
+      has="Conv2d_1a_3x3.conv.weight Mixed_7c.branch_pool.conv.weight fc.bias",
+      lacks="AuxLogits.fc.weight",
+      shapes={"fc.bias": (1008,)},
+    ),
+    "to_inception",
+  ),
+  Kind(
+    "torchvision-inception",
+    "torchvision's Inception v3",
+    at(*_STATE, has="Conv2d_1a_3x3.conv.weight AuxLogits.fc.weight"),
+    advice="its features are not those of FID, which is defined by the weights "
+    "of 2015; use pt_inception-2015-12-05-6726825d.pth of pytorch-fid",
+  ),
+  Kind(
     "stylegan3",
     "a StyleGAN3 generator",
     at(*_G, has="input") + at(*_STATE, has="synthesis.input.weight"),

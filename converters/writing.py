@@ -33,6 +33,7 @@ def put(writers: Mapping[Path, Writer], force: bool) -> list[str]:
       try:
         fresh[target] = stack.enter_context(files.replacing(target))
         writer(fresh[target])
+        files.to_disk(fresh[target])  # here, where no file is in its place yet
       except OSError as error:
         raise OSError(
           f"{target} cannot be written: {error.strerror or error}. Nothing was "

@@ -31,11 +31,20 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     if not unfinished.exists():
       return
     unfinished.chmod(mode)
-    with unfinished.open("rb") as file:
-      os.fsync(file.fileno())
+    to_disk(unfinished)
     unfinished.replace(path)
   finally:
     unfinished.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+  """Returns once what a file holds will outlive a power cut.
+
+  Raises:
+    OSError: the disk does not take it.
+  """
+  with path.open("rb") as file:
+    os.fsync(file.fileno())
 
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:

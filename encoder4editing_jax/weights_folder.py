@@ -16,6 +16,7 @@ NETWORKS = {
   "arcface_ir_se50": "ArcFace IR-SE50, identity of faces (loss)",
   "curricularface_ir101": "CurricularFace IR-101, identity (metric)",
   "moco": "MoCo v2 ResNet-50, similarity of other pictures (loss)",
+  "inception_fid": "Inception v3 of 2015, FID (metric)",
 }
 
 

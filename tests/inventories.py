@@ -102,6 +102,14 @@ def moco(prefix="module."):
   }
 
 
+def inception(classes=1008):
+  """FID's network, whose names are those of torchvision's."""
+  out = {"Conv2d_1a_3x3.conv.weight": zeros(32, 3, 3, 3)}
+  out |= norm("Conv2d_1a_3x3.bn", 32)
+  out["Mixed_7c.branch_pool.conv.weight"] = zeros(192, 2048, 1, 1)
+  return out | layer("fc", classes, 2048)
+
+
 def lpips(net):
   """The linear layers of LPIPS."""
   heads = enumerate(TAPS[net])

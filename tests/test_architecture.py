@@ -35,6 +35,7 @@ FLOORS = (
     "plotting",
     "optimising",
     "inference",
+    "evaluating",
     "reports",
     "cli",
     "demo",

@@ -41,3 +41,27 @@ def test_what_is_removed_leaves_the_old_file(tmp_path):
     unfinished.unlink()
   assert path.read_text() == "old"
   assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_of_several_files_none_is_replaced_unless_all_can_be(
+  tmp_path, monkeypatch
+):
+  from encoder4editing_jax.converters import writing
+
+  one, two = tmp_path / "one.txt", tmp_path / "two.txt"
+  one.write_text("old")
+  writers = {
+    one: lambda path: path.write_text("new"),
+    two: lambda path: path.write_text("new"),
+  }
+  done = []
+
+  def to_disk(path):
+    done.append(path)
+    if len(done) == 2:
+      raise OSError(5, "Input/output error")
+
+  monkeypatch.setattr(files, "to_disk", to_disk)
+  with pytest.raises(OSError, match=r"two.txt cannot be written"):
+    writing.put(writers, force=True)
+  assert one.read_text() == "old" and sorted(tmp_path.iterdir()) == [one]

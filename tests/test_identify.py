@@ -63,6 +63,11 @@ EXPECTED = [
   ("ada-generator", known.nvidia_pickle),
   ("stylegan3-repo-stylegan2", lambda: known.nvidia_pickle(**FUSED)),
   ("stylegan3", known.stylegan3_pickle),
+  ("fid-inception", known.inception),
+  (
+    "torchvision-inception",
+    lambda: known.inception(1000) | known.layer("AuxLogits.fc", 1000, 768),
+  ),
   ("tf-generator", known.tf_variables),
   ("tf-generator", known.tf_pickle),
   (

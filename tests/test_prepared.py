@@ -212,9 +212,9 @@ def test_no_other_directory_is_touched(folder, tmp_path):
 
 def test_two_processes_do_not_share_a_build(folder, tmp_path):
   (tmp_path / "out.unfinished").mkdir()
-  lock = tmp_path / "out.unfinished" / "lock"
+  work = tmp_path / "out.unfinished" / "work"
   with (
-    building._alone(lock, tmp_path / "out"),
+    building._alone(work, tmp_path / "out"),
     pytest.raises(DataError, match="built by another process"),
   ):
     build(folder, tmp_path / "out")
@@ -498,3 +498,24 @@ def test_a_moved_data_set_is_still_one(folder, tmp_path):
   build(folder, tmp_path / "out")
   shutil.move(tmp_path / "out", tmp_path / "elsewhere")
   assert len(opening.open_source(str(tmp_path / "elsewhere"))) == N
+
+
+@pytest.mark.parametrize("moment", ["mkdir", "open"])
+def test_a_build_that_begins_as_another_ends_says_so(
+  moment, tmp_path, monkeypatch
+):
+  """The other one removes the folder in between."""
+  folder, out = tmp_path / "images", tmp_path / "out"
+  folder.mkdir()
+  Image.new("RGB", (8, 8)).save(folder / "a.png")
+  real = getattr(Path, moment)
+
+  def gone(self, *rest, **options):
+    found = real(self, *rest, **options)
+    if self.name == {"mkdir": "work", "open": "lock"}[moment]:
+      shutil.rmtree(f"{out}.unfinished")
+    return found
+
+  monkeypatch.setattr(Path, moment, gone)
+  with pytest.raises(DataError, match="being built by another process"):
+    building.build(Recipe(str(folder), size=(8, 8)), out)

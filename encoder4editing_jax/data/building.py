@@ -81,8 +81,7 @@ def build(
     check_rejects(manifest["rejects"], len(files), out, strict, any_kept=True)
     return manifest
   work = Path(f"{out}{UNFINISHED}") / "work"
-  work.mkdir(parents=True, exist_ok=True)
-  with _alone(work.parent / "lock", out):
+  with _alone(work, out):
     _agree(work, plan, listed)
     _write_shards(recipe, files, work, workers, read_timeout, say)
     manifest = finish(recipe, plan, len(files), work, out, strict)
@@ -180,15 +179,21 @@ def _finished(
 
 
 @contextlib.contextmanager
-def _alone(lock: Path, out: Path) -> Iterator[None]:
-  """Lets no second process work on the same data set."""
-  with lock.open("w") as file:
+def _alone(work: Path, out: Path) -> Iterator[None]:
+  """Makes the folder, and lets no second process work on the same data set."""
+  busy = DataError(f"{out} is being built by another process; wait for it.")
+  try:
+    work.mkdir(parents=True, exist_ok=True)
+    lock = (work.parent / "lock").open("w")
+  except FileNotFoundError as error:  # it removes both when it has finished
+    raise busy from error
+  with lock:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-      raise DataError(
-        f"{out} is being built by another process; wait for it."
-      ) from error
+      raise busy from error
+    if not work.is_dir():
+      raise busy
     yield
 
 

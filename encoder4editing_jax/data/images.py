@@ -1,12 +1,13 @@
 """The one decoder: encoded bytes to the picture that a viewer shows."""
 
 import io
+import os
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 EXTENSIONS = (
   ".jpg",
@@ -88,6 +89,18 @@ def open_rgb(
 ) -> Image.Image:
   """The picture in RGB at its own size, see `decode`."""
   return _open(data, max_megapixels, _plain("RGB") if plain else _shown)
+
+
+def shown_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+  """Height and width of a picture as it is shown; only its header is read.
+
+  Raises:
+    OSError, ValueError: it is none.
+  """
+  with Image.open(path, formats=FORMATS) as image:
+    width, height = image.size
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+  return (width, height) if turned else (height, width)
 
 
 def open_grey(

@@ -46,10 +46,10 @@ def save_grid(
   *,
   least_side: int = 128,
 ) -> None:
-  """Writes `grid`; the ending of `path` says as what."""
+  """Writes `grid` to a picture file."""
   sheet = grid(columns, captions, least_side=least_side)
   with files.replacing(path) as unfinished:
-    sheet.save(unfinished, Image.registered_extensions()[Path(path).suffix])
+    sheet.save(unfinished)
 
 
 def grid(

@@ -1,0 +1,229 @@
+"""`e4e evaluate`: how near pictures are to what they should be."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from encoder4editing_jax.cli.evaluate_model import (
+  Work,
+  inverted,
+  open_picture,
+)
+from encoder4editing_jax.cli.evaluate_report import (
+  WRITTEN,
+  show,
+  summary,
+  table,
+  write,
+)
+from encoder4editing_jax.cli.invert import Inputs, Text, find
+from encoder4editing_jax.cli.parsing import PLAIN, parse
+from encoder4editing_jax.config import ConfigError
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+  """Measure pictures against their targets, paired by name.
+
+  Give RESULTS and TARGETS (files of folders or patterns); or with --model (or
+  --demo) the targets alone, which are inverted. What cannot be read or paired
+  is named, the rest is measured, and the exit status is 1.
+
+  Example: e4e evaluate inverted photos --size 256 256 --out numbers
+  """
+
+  inputs: Inputs = ()
+  """RESULTS and TARGETS; targets alone with --model; none with --demo."""
+
+  model: Text = ""
+  """An inverter: .safetensors, or a published checkpoint."""
+
+  demo: bool = False
+  """Eight drawn faces, whose codes are found by descent (--optimise)."""
+
+  out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+  """Folder for metrics.json and per_image.csv; without it none is kept."""
+
+  metrics: str = "l2,psnr,ssim"
+  """Of l2, psnr, ssim, ms_ssim, lpips, id, fid, lec; the last four need
+  --weights or --model."""
+
+  weights: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+  """The folder of networks that `e4e weights` fills."""
+
+  size: Annotated[tuple[int, ...], tyro.conf.arg(metavar="H W")] = ()
+  """Resize all pictures to this; otherwise they must have one size."""
+
+  lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
+  """Network of LPIPS."""
+
+  id_net: Literal["curricularface_ir101", "arcface_ir_se50"] = (
+    "curricularface_ir101"
+  )
+  """Network of the identity."""
+
+  fid_targets: Text = ""
+  """FID: .npz with mu and sigma instead of the targets' own."""
+
+  directions: Text = ""
+  """LEC: directions, .npz by name or a published .pt file."""
+
+  edit: Annotated[str, tyro.conf.arg(metavar="NAME=STRENGTH[@LAYERS]")] = ""
+  """LEC: the edit; by default the first direction, 3 (--demo: smile=1.5)."""
+
+  legacy_batch: int = 0
+  """LEC by batches of so many, as published (8); 0 is by picture."""
+
+  truncate: bool = False
+  """Cut reconstructions to bytes as the originals do, instead of rounding."""
+
+  iterations: int = 1
+  """ReStyle steps; other encoders take one."""
+
+  optimise: int = 100
+  """Steps of descent with --demo."""
+
+  batch: int = 8
+  """Pictures at a time."""
+
+  overwrite: bool = False
+  """Replace files that are there."""
+
+  json: bool = False
+  """Print one JSON object."""
+
+
+def evaluate_command(argv: Sequence[str]) -> int:
+  """`e4e evaluate`: 0, or 1 if a picture could not be read or paired.
+
+  Raises:
+    ConfigError, OSError, ValueError: wrong flags or files.
+  """
+  asked = parse(EvaluateArguments, argv, prog="e4e evaluate", config=PLAIN)
+  names = tuple(filter(None, asked.metrics.split(",")))
+  _check(asked, names)
+  from encoder4editing_jax import evaluating
+  from encoder4editing_jax.metrics import fid
+  from encoder4editing_jax.metrics.measures import Wanted
+
+  net = _net(asked)
+  work = _work(asked, net)
+  wanted = Wanted(
+    *(names, work.size, asked.weights, asked.lpips_net, asked.id_net)
+  )
+  known = fid.load_statistics(asked.fid_targets) if asked.fid_targets else None
+  batches = inverted(asked, net, work) if net else _opened(asked, work)
+  found = evaluating.evaluate(batches, wanted, asked.batch, known)
+  whole = summary(asked, wanted, found, work)
+  write(asked, whole, table(found, work.failed))
+  show(asked, whole, work.failed)
+  return 1 if work.failed else 0
+
+
+def _check(asked: Any, names: tuple[str, ...]) -> None:
+  inverts = bool(asked.model) or asked.demo
+  if asked.model and asked.demo:
+    raise ConfigError("give --model FILE or --demo, one of them.")
+  if not names:
+    raise ConfigError("--metrics is empty; name one, as in l2,psnr.")
+  if not inverts and len(asked.inputs) != 2:
+    raise ConfigError(
+      f"{len(asked.inputs)} inputs; give RESULTS and TARGETS (patterns in "
+      "quotes), or --model FILE and targets, or --demo."
+    )
+  if asked.model and not asked.inputs:
+    raise ConfigError("there is nothing to invert; give files or folders.")
+  if asked.demo and (asked.inputs or asked.size):
+    raise ConfigError("--demo draws its own faces; leave out files and --size.")
+  if not inverts and (asked.truncate or "lec" in names):
+    what = "lec" if "lec" in names else "--truncate"
+    raise ConfigError(f"{what} needs --model: files are bytes without codes.")
+  if "lec" in names and not (asked.demo or asked.directions):
+    raise ConfigError("lec needs an edit; name a file with --directions.")
+  if len(asked.size) not in (0, 2) or any(n < 1 for n in asked.size):
+    raise ConfigError("--size takes height and width, as in --size 256 256.")
+  if asked.batch < 1 or asked.legacy_batch < 0 or asked.optimise < 1:
+    raise ConfigError("--batch and --optimise take 1 or more.")
+  places = [Path(asked.out) / name for name in WRITTEN] if asked.out else []
+  if not asked.overwrite and (there := [p for p in places if p.exists()]):
+    raise ConfigError(
+      f"{there[0]} is there already; name another --out, or --overwrite."
+    )
+
+
+def _net(asked: Any) -> Any:
+  from encoder4editing_jax import faceworld
+  from encoder4editing_jax.converters.loading import load
+  from encoder4editing_jax.models.inverter import Inverter
+
+  if asked.demo:
+    return faceworld.load_generator()
+  if not asked.model:
+    return None
+  net = load(asked.model)
+  if not isinstance(net, Inverter):
+    raise ConfigError(
+      f"{asked.model} is a {type(net).__name__}; an encoder with its "
+      "generator (Inverter) is needed."
+    )
+  return net
+
+
+def _work(asked: Any, net: Any) -> Work:
+  from encoder4editing_jax import evaluating
+
+  if asked.demo:
+    return Work([(f"face{k}", "", "") for k in range(8)], (net.size, net.size))
+  if net is not None:
+    files = find(asked.inputs)
+    rows, failed = evaluating.paired(files, files)
+    encoder = net.encoder.input_size
+    pair = (encoder, encoder) if isinstance(encoder, int) else tuple(encoder)
+    return Work(rows, tuple(asked.size) or pair, failed)
+  results, targets = find(asked.inputs[:1]), find(asked.inputs[1:])
+  rows, failed = evaluating.paired(results, targets)
+  if not rows:
+    raise ConfigError(
+      f"no picture of {asked.inputs[0]} has the name of one of "
+      f"{asked.inputs[1]} ({Path(results[0]).stem}, {Path(targets[0]).stem}, "
+      "...); names are compared without endings."
+    )
+  return Work(rows, tuple(asked.size) or _one_size(rows), failed)
+
+
+def _one_size(rows: Sequence[tuple[str, str, str]]) -> tuple[int, int]:
+  """The size of all pictures; those that cannot be read are met later."""
+  from encoder4editing_jax.data.images import shown_size
+
+  first: tuple[str, tuple[int, int]] | None = None
+  for path in (path for _, *both in rows for path in both):
+    try:
+      size = shown_size(path)
+    except (OSError, ValueError, SyntaxError):
+      continue
+    first = first or (path, size)
+    if size != first[1]:
+      raise ConfigError(
+        f"{first[0]} is {first[1][0]} x {first[1][1]} and {path} {size[0]} x "
+        f"{size[1]} (height x width); --size H W resizes all."
+      )
+  return first[1] if first else (1, 1)
+
+
+def _opened(asked: Any, work: Work) -> Iterator[Any]:
+  """Batches of two folders."""
+  import numpy as np
+
+  from encoder4editing_jax.evaluating import Batch, chunks
+
+  for rows in chunks(work.rows, asked.batch):
+    pairs = [
+      (name, *(open_picture(path, work.size, work.failed) for path in paths))
+      for name, *paths in rows
+    ]
+    if kept := [p for p in pairs if p[1] is not None and p[2] is not None]:
+      names, results, targets = zip(*kept, strict=True)
+      yield Batch(names, np.stack(results), np.stack(targets))
