@@ -90,8 +90,8 @@ def train_command(
     if error.errno not in DISK:
       raise
     return _say(
-      f"error: {error}; make room in --workdir {workdir}, or mend it, and give "
-      "the same command: it goes on from the newest checkpoint.",
+      f"error: {error}; make room on that disk, or mend it, and give the same "
+      "command: it goes on from the newest checkpoint.",
       1,
     )
   except Interrupted as error:

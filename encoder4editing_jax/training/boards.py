@@ -6,6 +6,7 @@ Each board takes scalars by name, and pictures as bytes `[h w 3]`.
 import contextlib
 import os
 import secrets
+import socket
 import time
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -45,6 +46,7 @@ class TensorBoard:
   def __init__(self, workdir: Path, first_step: int):
     self._folder = workdir / "tensorboard"
     self._first_step = first_step
+    self._path = self._folder
     self._file: Any = None
     self._files = 0
 
@@ -75,27 +77,40 @@ class TensorBoard:
       if self._file is None:
         self._open()
       for found in summaries:
-        now = time.time()
-        self._file.write_event(Event(step=step, wall_time=now, summary=found))
+        self._record(Event(step=step, wall_time=time.time(), summary=found))
       self._file.flush()
     except OSError:
-      with contextlib.suppress(OSError, AttributeError):  # it may not be open
-        self.close()
-      self._file = None
+      self._leave()
       raise
 
-  def _open(self) -> None:
-    from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
+  def _record(self, event: Any) -> None:
+    self._file.write(event.SerializeToString())
 
-    self._folder.mkdir(exist_ok=True)
+  def _open(self) -> None:
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.record_writer import RecordWriter
+
+    now, place = time.time(), f"{socket.gethostname()}.{os.getpid()}"
     self._files += 1
-    suffix = f".{os.getpid()}.{self._files}"
-    self._file = EventsWriter(str(self._folder / "events"), suffix)
+    name = f"events.out.tfevents.{int(now)}.{place}.{self._files}"
+    self._path = self._folder / name
+    self._folder.mkdir(exist_ok=True)
+    self._file = RecordWriter(str(self._path))
+    self._record(Event(wall_time=now, file_version="brain.Event:2"))
     if self._files == 1:
       start = SessionLog(status=SessionLog.START)
-      begun = Event(step=self._first_step + 1, session_log=start)
-      self._file.write_event(begun)
+      hidden_from = self._first_step + 1
+      self._record(Event(step=hidden_from, wall_time=now, session_log=start))
+
+  def _leave(self) -> None:
+    """Lets go of a file that took no more, and removes it if it took nothing."""
+    with contextlib.suppress(OSError):
+      self.close()
+    with contextlib.suppress(OSError):
+      if self._file is not None and not self._path.stat().st_size:
+        self._path.unlink()
+        self._files -= 1
+    self._file = None
 
 
 class WeightsAndBiases:
