@@ -103,7 +103,7 @@ class TensorBoard:
       self._record(Event(step=hidden_from, wall_time=now, session_log=start))
 
   def _leave(self) -> None:
-    """Lets go of a file that took no more, and removes it if it took nothing."""
+    """Lets go of a file that takes no more, and removes it if it is empty."""
     with contextlib.suppress(OSError):
       self.close()
     with contextlib.suppress(OSError):

@@ -148,7 +148,7 @@ class Logger:
       if what not in self._failed:
         self.say(
           f"warning: {what} cannot be written ({error.strerror or error}); "
-          "training goes on without it"
+          "the run goes on without it"
         )
       self._failed.add(what)
 
