@@ -122,7 +122,8 @@ def _entries(folder: Path) -> list[dict[str, Any]]:
   """The entries; a last one that is being written is left out."""
   path = folder / METRICS
   found = []
-  for line in path.read_text().splitlines() if path.exists() else ():
+  text = path.read_text(errors="replace") if path.exists() else ""
+  for line in text.splitlines():
     try:
       entry = json.loads(line)
       found.append({"step": int(entry["step"])} | entry)

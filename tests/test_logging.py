@@ -58,6 +58,7 @@ def test_what_lies_beyond_the_start_or_is_cut_off_is_dropped(tmp_path):
       log.write(step, {"loss": float(step)}, "train")
   with (tmp_path / "metrics.jsonl").open("a") as file:
     file.write('3\n"step"\n{"loss": 1}\n{"step": 2, "train/lo')
+    file.buffer.write(b"\xff\x00")
   with logger(tmp_path, first_step=2) as log:
     log.write(3, {"loss": 9.0}, "train")
   kept = [(x["step"], x["train/loss"]) for x in entries(tmp_path)]

@@ -1,5 +1,6 @@
 """The command line, as a user types it, in a process of its own."""
 
+import errno
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from PIL import Image
 from encoder4editing_jax import cli, weights, weights_folder
 from encoder4editing_jax.models.arcface import ArcFace
 from encoder4editing_jax.models.stylegan2 import Generator
+from encoder4editing_jax.training import loop
 
 ROOT = Path(__file__).parent.parent
 
@@ -310,6 +312,20 @@ def test_empty_folders_and_unreadable_files_stop_the_run(
   assert "1 of 2 images cannot be read" in said
   assert "bad.png" in said and "skip" in said
   assert not workdir.exists()
+
+
+def test_a_disk_that_takes_no_more_is_one_line(
+  card, tmp_path, capsys, monkeypatch
+):
+  def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device", "x.safetensors")
+
+  monkeypatch.setattr(loop, "run", full)
+  flags = ["--config", str(card), "--workdir", str(tmp_path / "run")]
+  assert cli.train_command(flags) == 1
+  said = capsys.readouterr().err
+  assert said.count("\n") == 1 and "x.safetensors" in said
+  assert "the same command" in said
 
 
 def test_unknown_fields_in_a_config_file_are_named(tmp_path):

@@ -18,6 +18,7 @@ from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.files import replace_text
 
 RUN_ID = "wandb_id.txt"
+UNSEEN = 5  # seconds that entries may wait to be written
 
 
 @runtime_checkable
@@ -39,8 +40,8 @@ class Board(Protocol):
 class TensorBoard:
   """Event files, in workdir/tensorboard; entries beyond the start are hidden.
 
-  Each call writes: the threads of tensorboardX's own writer let a run hang once
-  the disk is full. After a failure the next call begins another file.
+  Nothing waits in a queue: that of tensorboardX's own writer lets a run hang
+  once the disk is full. After a failure the next call begins another file.
   """
 
   def __init__(self, workdir: Path, first_step: int):
@@ -49,6 +50,7 @@ class TensorBoard:
     self._path = self._folder
     self._file: Any = None
     self._files = 0
+    self._flushed = 0.0
 
   def scalars(self, step: int, values: dict[str, float]) -> None:
     """Shows numbers by name."""
@@ -79,7 +81,9 @@ class TensorBoard:
         self._open()
       for found in summaries:
         self._record(Event(step=step, wall_time=time.time(), summary=found))
-      self._file.flush()
+      if begun or time.monotonic() > self._flushed + UNSEEN:
+        self._file.flush()  # to the disk, which may be slow
+        self._flushed = time.monotonic()
     except OSError:
       self._leave(begun)
       raise
