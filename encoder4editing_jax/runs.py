@@ -13,6 +13,7 @@ from encoder4editing_jax.training.judge import EVALUATED
 from encoder4editing_jax.training.lock import held
 from encoder4editing_jax.training.logging import METRICS, PUBLISHED
 
+GROUPS = ("train", "test")  # of metrics, as they are looked for
 # Folders of a run, in which no other run lies.
 PARTS = ("checkpoints", "data", "pictures", "profile", "tensorboard", "wandb")
 HEADER = (
@@ -162,19 +163,17 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 
 def known_name(name: str, known: Sequence[str]) -> str:
-  """The metric that a user means: the group train/ may be left out, and our
-  names of losses stand for those that are kept.
+  """The metric that a user means: the groups train/ and test/ may be left out,
+  and our names of losses stand for those that are kept.
 
   Raises:
     ValueError: there is none; names all.
   """
   group, _, last = name.rpartition("/")
-  kept = PUBLISHED.get(last, last)
-  for candidate in (
-    f"{g}/{n}" for g in (group or "train",) for n in (last, kept)
-  ):
-    if candidate in known:
-      return candidate
+  for where in [group] if group else GROUPS:
+    for kept in (last, PUBLISHED.get(last, last)):
+      if f"{where}/{kept}" in known:
+        return f"{where}/{kept}"
   raise ValueError(
     f"no run has a metric {name}; there are {', '.join(known) or 'none yet'}."
   )
