@@ -69,7 +69,7 @@ def edit_command(argv: Sequence[str]) -> int:
     name = Path(asked.directions).stem
     checkpoint = converters.read(asked.directions)
     directions |= converters.to_directions(checkpoint, name)
-  edits = [_edit(text, generator.n_styles) for text in asked.edit]
+  edits = [parse_edit(text, generator.n_styles) for text in asked.edit]
   w_plus = jnp.asarray(latents.w_plus)
   w_plus = np.asarray(editing.apply(w_plus, edits, directions))
   moved = latents._replace(w_plus=w_plus)
@@ -80,8 +80,13 @@ def edit_command(argv: Sequence[str]) -> int:
   return report(asked, paths, {})
 
 
-def _edit(text: str, n_styles: int) -> tuple[Any, ...]:
-  """("smile", 1.5) or ("smile", 1.5, [0, 1]) of smile=1.5@0-1."""
+def parse_edit(text: str, n_styles: int) -> tuple[Any, ...]:
+  """("smile", 1.5) or ("smile", 1.5, [0, 1]) of smile=1.5@0-1.
+
+  Raises:
+    ConfigError: it is written otherwise.
+    ValueError: layers that the generator has not.
+  """
   from encoder4editing_jax.editing import parse_layers
 
   name, equals, rest = text.partition("=")
