@@ -97,16 +97,12 @@ def _lec(asked: Any, generator: Any, encode: Any) -> Callable[[Any], Any]:
   import jax.numpy as jnp
   import numpy as np
 
-  from encoder4editing_jax import converters, editing, evaluating, faceworld
-  from encoder4editing_jax.cli.edit import parse_edit
+  from encoder4editing_jax import editing, evaluating
+  from encoder4editing_jax.cli.edit import open_directions, parse_edit
   from encoder4editing_jax.metrics.editability import lec_distances
   from encoder4editing_jax.models.inverter import crop_and_pool
 
-  directions = dict(faceworld.load_directions()) if asked.demo else {}
-  if asked.directions:
-    checkpoint = converters.read(asked.directions)
-    name = Path(asked.directions).stem
-    directions |= converters.to_directions(checkpoint, name)
+  directions = open_directions(asked)
   first = "smile=1.5" if asked.demo else f"{next(iter(directions))}=3"
   name, strength, *layers = parse_edit(asked.edit or first, generator.n_styles)
 
