@@ -115,7 +115,17 @@ def test_faces_turn_into_each_other_and_photos_give_way(inverted, tmp_path):
       "--model FILE or --demo",
     ),
     (
-      "mix FILE --demo --out NEW --random 1 --layers 99".split(),
+      [
+        "mix",
+        "FILE",
+        "--demo",
+        "--out",
+        "NEW",
+        "--random",
+        "1",
+        "--layers",
+        "99",
+      ],
       "99",
     ),
     (["animate", "FILE", "--demo", "--out", "x.avi"], ".gif, .webp, .mp4"),
