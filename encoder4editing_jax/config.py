@@ -119,6 +119,10 @@ class Run:
   """Checkpoints with the best evaluations that are kept besides; of steps that
   are evaluated and saved."""
 
+  keep_pictures: int = 20
+  """Newest pictures of evaluations that are kept in pictures/, besides that of
+  the best one; 0 for none at all."""
+
   wandb: str = ""
   """Project of Weights & Biases that numbers and pictures are sent to as well
   (needs the package wandb; WANDB_MODE=offline works without a network)."""

@@ -58,7 +58,8 @@ LEAST = {
     ),
     1,
   )
-  | dict.fromkeys(("seed", "keep_best", "profile_after", "profile_steps"), 0),
+  | dict.fromkeys(("seed", "keep_best", "keep_pictures"), 0)
+  | dict.fromkeys(("profile_after", "profile_steps"), 0),
   "model": {"refinements": 0},
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from encoder4editing_jax import files
-from encoder4editing_jax.runs import Run
+from encoder4editing_jax.runs import Run, known_name, labels
 
 ACROSS = 3  # panels in a row
 
@@ -50,7 +50,7 @@ def plot(
   from matplotlib.figure import Figure
 
   known = sorted({name for run in runs for name in run.metrics()})
-  names = [_known(name, known) for name in metrics] or known
+  names = [known_name(name, known) for name in metrics] or known
   if not names:
     raise ValueError("none of the runs has an entry yet; nothing to draw.")
   across = min(ACROSS, len(names))
@@ -58,10 +58,10 @@ def plot(
   figure = Figure((5 * across, 3.2 * down), layout="constrained")
   panels: Any = figure.subplots(down, across, squeeze=False).flat
   for name, panel in zip(names, panels, strict=False):
-    for run in runs:
+    for run, label in zip(runs, labels(runs), strict=True):
       steps, values = run.curve(name)
       marker = "." if len(steps) < 20 else ""
-      panel.plot(steps, values, marker=marker, label=run.folder.name, lw=1)
+      panel.plot(steps, values, marker=marker, label=label, lw=1)
     positive = any(v > 0 for run in runs for v in run.curve(name)[1])
     scale = "log" if log and positive else "linear"
     panel.set(title=name, xlabel="step", yscale=scale)
@@ -69,18 +69,14 @@ def plot(
   for unused in panels:
     unused.remove()
   if len(runs) > 1:
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    figure.legend(
+      *figure.axes[0].get_legend_handles_labels(),
+      loc="outside upper center",
+      ncols=4,
+    )
   ending = Path(path).suffix.removeprefix(".")
   if ending not in figure.canvas.get_supported_filetypes():
     raise ValueError(f"{path}: name a .png, .svg or .pdf file.")
   with files.replacing(path) as unfinished:
     figure.savefig(unfinished, format=ending, dpi=120)
   return names
-
-
-def _known(name: str, known: Sequence[str]) -> str:
-  for candidate in (name, f"train/{name}"):
-    if candidate in known:
-      return candidate
-  raise ValueError(f"no run has a metric {name}; there are {', '.join(known)}.")

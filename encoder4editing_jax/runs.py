@@ -1,8 +1,9 @@
 """What lies in the folders of training runs: where they stand, their curves."""
 
+import datetime
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +11,21 @@ from encoder4editing_jax.training.checkpoint import CONFIG
 from encoder4editing_jax.training.export import RECORD
 from encoder4editing_jax.training.judge import EVALUATED
 from encoder4editing_jax.training.lock import held
-from encoder4editing_jax.training.logging import METRICS
+from encoder4editing_jax.training.logging import METRICS, PUBLISHED
+
+# Folders of a run, in which no other run lies.
+PARTS = ("checkpoints", "data", "pictures", "profile", "tensorboard", "wandb")
+HEADER = (
+  *("run", "what", "state", "step", "loss", "best score", "PSNR", "images/s"),
+  "last entry",
+)
 
 
 class Run(NamedTuple):
   """One run: its folder, settings, and entries of metrics.jsonl in order.
 
-  `state` is running, ended or stopped.
+  `state` is running, ended or stopped; `changed` when its last entry came, in
+  seconds since 1970, or None before the first.
   """
 
   folder: Path
@@ -24,6 +33,7 @@ class Run(NamedTuple):
   entries: list[dict[str, Any]]
   state: str
   best: dict[str, Any]
+  changed: float | None = None
 
   @property
   def step(self) -> int:
@@ -55,15 +65,33 @@ def find_runs(folders: Iterable[str | os.PathLike[str]]) -> list[Run]:
   for folder in map(Path, folders):
     if not folder.is_dir():
       raise FileNotFoundError(f"there is no folder {folder}; check the path.")
-    files = sorted(folder.rglob(CONFIG))
-    runs = [p.parent for p in files if "checkpoints" not in p.parts]
+    below = {path: _read_if_run(path, path == folder) for path in _walk(folder)}
+    runs = {path: run for path, run in below.items() if run}
     if not runs:
       raise FileNotFoundError(
         f"{folder} holds no run (no {CONFIG}); name a --workdir, or a folder "
         "of them."
       )
-    found |= {path: read_run(path) for path in runs}
+    found |= dict(sorted(runs.items()))
   return list(found.values())
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+  """Folders with a config.json; what lies in a run is not looked through."""
+  for place, inner, files in os.walk(folder):
+    if CONFIG in files:
+      inner[:] = [name for name in inner if name not in PARTS]
+      yield Path(place)
+
+
+def _read_if_run(folder: Path, named: bool) -> Run | None:
+  """None where config.json is of something else, unless it was named."""
+  try:
+    return read_run(folder)
+  except ValueError:
+    if named:
+      raise
+    return None
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
@@ -84,7 +112,10 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     ) from error
   ended = _json(folder / EVALUATED).get("step") == steps
   state = "running" if held(folder) else "ended" if ended else "stopped"
-  return Run(folder, config, _entries(folder), state, _json(folder / RECORD))
+  path = folder / METRICS
+  changed = path.stat().st_mtime if path.exists() else None
+  best = _json(folder / RECORD)
+  return Run(folder, config, _entries(folder), state, best, changed)
 
 
 def _entries(folder: Path) -> list[dict[str, Any]]:
@@ -107,18 +138,61 @@ def _json(path: Path) -> dict[str, Any]:
     return {}
 
 
+def essentials(config: dict[str, Any]) -> str:
+  """What a run trains, in a few words: encoder, size, other tasks."""
+  model, data = config.get("model", {}), config.get("data", {})
+  words = [model.get("encoder", "?"), "x".join(map(str, data.get("size", "?")))]
+  if model.get("refinements"):
+    words.append("ReStyle")
+  if data.get("task", "inversion") != "inversion":
+    words.append(data["task"])
+  return " ".join(words)
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+  """A short name for each run: its folder's, with more of its path if need
+  be."""
+  names = [run.folder.name for run in runs]
+  if len(set(names)) == len(names) and all(names):
+    return names
+  whole = [os.path.abspath(run.folder) for run in runs]
+  above = os.path.commonpath(whole) if len(whole) > 1 else ""
+  return [os.path.relpath(path, above) if above else path for path in whole]
+
+
+def known_name(name: str, known: Sequence[str]) -> str:
+  """The metric that a user means: the group train/ may be left out, and our
+  names of losses stand for those that are kept.
+
+  Raises:
+    ValueError: there is none; names all.
+  """
+  group, _, last = name.rpartition("/")
+  kept = PUBLISHED.get(last, last)
+  for candidate in (
+    f"{g}/{n}" for g in (group or "train",) for n in (last, kept)
+  ):
+    if candidate in known:
+      return candidate
+  raise ValueError(
+    f"no run has a metric {name}; there are {', '.join(known) or 'none yet'}."
+  )
+
+
 def table(runs: Sequence[Run]) -> str:
   """A line for each run, for people."""
-  rows = [("run", "state", "step", "loss", "best score", "PSNR", "images/s")]
+  rows = [HEADER]
   rows += [
     (
       str(run.folder),
+      essentials(run.config),
       run.state,
       f"{run.step}/{run.config['run']['steps']}",
       _number(run.last("train/loss")),
       _number(run.best.get("score")),
       _number(run.last("test/psnr")),
       _number(run.last("train/images_per_second")),
+      "-" if run.changed is None else _clock(run.changed),
     )
     for run in runs
   ]
@@ -127,6 +201,10 @@ def table(runs: Sequence[Run]) -> str:
     "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip()
     for row in rows
   )
+
+
+def _clock(seconds: float) -> str:
+  return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
 
 def _number(value: float | None) -> str:

@@ -52,7 +52,8 @@ class PlotArguments:
   """The picture: .png, .svg or .pdf."""
 
   metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
-  """Names as in metrics.jsonl; train/ may be left out. All by default."""
+  """Names as in metrics.jsonl, with spaces or commas between them; train/ may
+  be left out. All by default."""
 
   log: bool = False
   """Logarithmic values."""
@@ -90,11 +91,13 @@ def _list(argv: Sequence[str]) -> int:
     return 0
   told = {
     str(run.folder): {
+      "what": runs.essentials(run.config),
       "state": run.state,
       "step": run.step,
       "steps": run.config["run"]["steps"],
       "loss": run.last("train/loss"),
       "psnr": run.last("test/psnr"),
+      "last_entry": run.changed,
       "best": {k: v for k, v in run.best.items() if k != "loss"},
     }
     for run in found
@@ -110,6 +113,7 @@ def _plot(argv: Sequence[str]) -> int:
   from encoder4editing_jax import plotting, runs
 
   found = runs.find_runs(asked.folders)
-  names = plotting.plot(found, asked.out, asked.metrics, log=asked.log)
+  metrics = [name for x in asked.metrics for name in x.split(",") if name]
+  names = plotting.plot(found, asked.out, metrics, log=asked.log)
   print(f"{asked.out}: {', '.join(names)} of {len(found)} run(s)")
   return 0

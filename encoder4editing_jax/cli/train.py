@@ -3,6 +3,7 @@
 import argparse
 import ast
 import dataclasses
+import errno
 import re
 import runpy
 import sys
@@ -22,6 +23,8 @@ from encoder4editing_jax.training.hosts import (
   leave,
 )
 
+# What a disk says that takes no more.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 CARDS = Path(__file__).parents[1] / "configs"
 
 
@@ -83,6 +86,14 @@ def train_command(
     return _say(f"error: {error}", 2)
   except (TrainingStopped, NotSaved, ProcessLost) as error:
     return _say(f"error: {error}", 1)
+  except OSError as error:
+    if error.errno not in DISK:
+      raise
+    return _say(
+      f"error: {error}; make room on that disk, or mend it, and give the same "
+      "command: it goes on from the newest checkpoint.",
+      1,
+    )
   except Interrupted as error:
     print(error, file=sys.stderr)  # all processes end here, and may wait
     return error.status

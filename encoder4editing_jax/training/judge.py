@@ -18,7 +18,7 @@ from encoder4editing_jax.training.evaluation import (
   Shown,
   mean_image,
 )
-from encoder4editing_jax.training.export import EXPORTED, Best
+from encoder4editing_jax.training.export import BEST, EXPORTED, Best
 from encoder4editing_jax.training.hosts import is_first, local
 from encoder4editing_jax.training.logging import Logger, spelled
 from encoder4editing_jax.training.preparation import Plan
@@ -26,6 +26,7 @@ from encoder4editing_jax.training.state import Frozen, Networks, TrainState
 
 EVALUATED = "eval.json"
 PICTURE = "inversions.png"
+PICTURES = "pictures"
 MEAN_OF = 2048  # training images, at most, behind the mean image
 
 
@@ -66,10 +67,12 @@ class Judge:
   ) -> dict[str, Any]:
     """The evaluation at the end, with inversions.png; nothing is logged."""
     results, shown = self(state)
+    offered = self._offer(state, results, best, logger)
     if shown and is_first():
-      pictures.save_grid(self.workdir / PICTURE, *shown)
-      logger.picture(int(state.step), "test/inversions", _pixels(shown))
-    return results | best.offer(state, results)
+      with logger.tried(PICTURE):
+        pictures.save_grid(self.workdir / PICTURE, *shown)
+      self._show(int(state.step), shown, offered, logger)
+    return results | offered
 
   def along_the_way(
     self, state: TrainState, best: Best, logger: Logger
@@ -78,16 +81,34 @@ class Judge:
     step = int(state.step)
     with logger.paused():
       results, shown = self(state)
-      best.offer(state, results)
+      offered = self._offer(state, results, best, logger)
+      if shown and is_first():
+        self._show(step, shown, offered, logger)
     logger.write(step, results, "test")
-    if shown and is_first():
-      logger.picture(step, "test/inversions", _pixels(shown))
     logger.say(f"step {step} {summary(results)}")
     return results.get("score")
 
+  def _offer(
+    self, state: TrainState, results: dict, best: Best, logger: Logger
+  ) -> dict[str, int | float]:
+    with logger.tried(BEST):
+      return best.offer(state, results)
+    return {}
 
-def _pixels(shown: Shown) -> np.ndarray:
-  return np.asarray(pictures.grid(*shown))
+  def _show(
+    self, step: int, shown: Shown, offered: dict, logger: Logger
+  ) -> None:
+    """The pictures on the boards, and in pictures/."""
+    sheet = pictures.grid(*shown)
+    logger.picture(step, "test/inversions", np.asarray(sheet))
+    with logger.tried(PICTURES):
+      pictures.keep(
+        self.workdir / PICTURES,
+        step,
+        sheet,
+        newest=self.config.run.keep_pictures,
+        best=offered.get("best_step"),
+      )
 
 
 def summary(results: dict[str, Any]) -> str:

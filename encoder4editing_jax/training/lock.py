@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from encoder4editing_jax.config import ConfigError
 from encoder4editing_jax.training.hosts import is_first
 
 LOCK = ".lock"
+TRIES = 5
 
 
 def held(workdir: Path) -> bool:
@@ -44,15 +46,18 @@ def only_run(workdir: Path) -> Iterator[None]:
     yield
     return
   with Path(workdir, LOCK).open("a+") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    for _ in range(TRIES):  # `held` may hold it for a moment
+      with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        break
+      time.sleep(0.02)
+    else:
       file.seek(0)
       raise ConfigError(
         f"--workdir {workdir}: another run is at work there "
         f"({file.read().strip() or 'it has just begun'}); wait for it, stop "
         "it, or name another folder."
-      ) from error
+      )
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()

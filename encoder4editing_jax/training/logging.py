@@ -71,11 +71,12 @@ class Logger:
     self._rate_from = (first_step, time.perf_counter())
     self._bar: Any = None
     self._boards = boards
-    self._warned = False
+    self._failed: set[str] = set()
     if not self.active:
       return
     self._path = Path(workdir, METRICS)
-    _drop_from(self._path, first_step)
+    with self.tried(METRICS):
+      _drop_from(self._path, first_step)
     if sys.stderr.isatty():
       from tqdm import tqdm
 
@@ -118,10 +119,13 @@ class Logger:
       f"{group}/{PUBLISHED.get(name, name)}": value
       for name, value in values.items()
     }
-    with self._told_if_full():
-      with self._path.open("a") as file:
-        file.write(json.dumps({"step": step} | spelled(values)) + "\n")
-      for board in self._boards:
+    # After a failure, half a line may lie there.
+    line = "\n" * (METRICS in self._failed)
+    line += json.dumps({"step": step} | spelled(values)) + "\n"
+    with self.tried(METRICS), self._path.open("a") as file:
+      file.write(line)
+    for board in self._boards:
+      with self.tried(type(board).__name__):
         board.scalars(step, values)
 
   def picture(
@@ -130,22 +134,23 @@ class Logger:
     """Shows a picture on the boards."""
     if not self.active:
       return
-    with self._told_if_full():
-      for board in self._boards:
+    for board in self._boards:
+      with self.tried(type(board).__name__):
         board.picture(step, name, pixels)
 
   @contextlib.contextmanager
-  def _told_if_full(self) -> Iterator[None]:
-    """Numbers that cannot be written are a warning: training is worth more."""
+  def tried(self, what: str) -> Iterator[None]:
+    """What cannot be written inside is a warning, the first time of its name:
+    training is worth more."""
     try:
       yield
     except OSError as error:
-      if not self._warned:
+      if what not in self._failed:
         self.say(
-          f"warning: metrics of {self._path.parent} cannot be written "
-          f"({error.strerror or error}); training goes on without them"
+          f"warning: {what} cannot be written ({error.strerror or error}); "
+          "the run goes on without it"
         )
-      self._warned = True
+      self._failed.add(what)
 
   def say(self, text: str) -> None:
     """Prints a line without breaking the progress bar."""
@@ -168,8 +173,8 @@ class Logger:
       return
     if self._bar is not None:
       self._bar.close()
-    with self._told_if_full():
-      for board in self._boards:
+    for board in self._boards:
+      with self.tried(type(board).__name__):
         board.close()
 
   def _rate(self, step: int) -> float:

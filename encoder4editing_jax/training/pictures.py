@@ -88,3 +88,31 @@ def grid(
     place = MARGIN, top + row_height * row + above // 2
     draw.text(place, text, fill="black", font=font, anchor="lm")
   return sheet
+
+
+def keep(
+  folder: str | Path,
+  step: int,
+  sheet: Image.Image,
+  *,
+  newest: int,
+  best: int | None = None,
+) -> None:
+  """Writes STEP.jpg, and removes older ones.
+
+  Args:
+    folder: made if need be.
+    step: of the run.
+    sheet: what to write.
+    newest: number of pictures of the highest steps that stay; 0 for none.
+    best: step whose picture stays besides.
+  """
+  folder = Path(folder)
+  if not newest:
+    return
+  folder.mkdir(exist_ok=True)
+  with files.replacing(folder / f"{step}.jpg") as unfinished:
+    sheet.save(unfinished, quality=90)
+  there = {int(p.stem): p for p in folder.glob("*.jpg") if p.stem.isdigit()}
+  for old in sorted(there.keys() - {best})[:-newest]:
+    there[old].unlink(missing_ok=True)
