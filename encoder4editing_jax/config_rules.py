@@ -145,6 +145,12 @@ def _rules(c: Any) -> Iterator[tuple[bool, str]]:
     bad,
     f"optim.ema is {c.optim.ema}; set it below 1, as in 0.999, or to 0.",
   )
+  run = c.run
+  yield (
+    run.profile_steps > 0 and run.profile_after >= run.steps,
+    f"run.profile_after is {run.profile_after}, but the run ends at step "
+    f"{run.steps}; set it below.",
+  )
   yield from _task_rules(c.data)
   yield from _loss_rules(c)
   yield from _progressive_rules(c)

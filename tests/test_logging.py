@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
+import pty
 import re
+import termios
 import time
 
 import pytest
@@ -65,3 +68,37 @@ def test_numbers_that_are_none_are_texts(tmp_path):
   with logger(tmp_path) as log:
     log.write(1, {"loss": float("nan")}, "train")
   assert entries(tmp_path) == [{"step": 1, "train/loss": "nan"}]
+
+
+def test_a_terminal_gets_a_bar_and_no_lines(tmp_path, capsys, monkeypatch):
+  ours, theirs = pty.openpty()
+  termios.tcsetwinsize(theirs, (24, 120))
+  with open(theirs, "w") as terminal:
+    monkeypatch.setattr("sys.stderr", terminal)
+    with logger(tmp_path) as log:
+      for step in (1, 2, 3):
+        time.sleep(0.15)  # the bar is drawn ten times a second at most
+        log.step(step, {"loss": 0.5})
+      log.say("step 3 evaluated")
+  seen = b""
+  with contextlib.suppress(OSError):  # the other end is closed
+    while part := os.read(ours, 4096):
+      seen += part
+  os.close(ours)
+  bar = seen.decode().split("\r")
+  assert any(
+    re.search(r"3/10 \[\d\d:\d\d<\d\d:\d\d, .*step/s, loss 0.5 img/s \d", x)
+    for x in bar
+  ), bar
+  assert capsys.readouterr().out.strip() == "step 3 evaluated"
+
+
+def test_a_terminal_without_a_width_gets_lines(tmp_path, capsys, monkeypatch):
+  ours, theirs = pty.openpty()
+  termios.tcsetwinsize(theirs, (0, 0))
+  with open(theirs, "w") as terminal:
+    monkeypatch.setattr("sys.stderr", terminal)
+    with logger(tmp_path) as log:
+      log.step(1, {"loss": 0.5})
+  os.close(ours)
+  assert capsys.readouterr().out.startswith("step 1/10 loss 0.5")

@@ -1,8 +1,14 @@
 """One small run, watched: boards, pictures, profile, and `e4e runs`."""
 
+import contextlib
 import fcntl
+import io
 import json
+import resource
+import struct
 import sys
+import threading
+import time
 import types
 
 import numpy as np
@@ -10,8 +16,9 @@ import pytest
 from changing import change
 from flax import nnx
 from PIL import Image
+from tensorboardX.proto import event_pb2
 
-from encoder4editing_jax import cli, converters, weights
+from encoder4editing_jax import cli, converters, runs, weights
 from encoder4editing_jax.config import (
   Config,
   ConfigError,
@@ -22,21 +29,26 @@ from encoder4editing_jax.config import (
   Run,
 )
 from encoder4editing_jax.models.stylegan2 import Generator
-from encoder4editing_jax.training import boards, loop
+from encoder4editing_jax.training import boards, lock, loop
 from encoder4editing_jax.training.evaluation import caption
 from encoder4editing_jax.training.logging import Logger
-from encoder4editing_jax.training.pictures import grid
+from encoder4editing_jax.training.pictures import grid, keep
 
 
 class Wandb(types.ModuleType):
   """A stand-in that keeps what it is given."""
 
-  def __init__(self):
+  class Error(Exception):
+    """What wandb raises."""
+
+  def __init__(self, complaint=""):
     super().__init__("wandb")
-    self.__spec__ = types.SimpleNamespace(name="wandb")
     self.started, self.logged, self.finished = [], [], 0
+    self.complaint = complaint
 
   def init(self, **options):
+    if self.complaint:
+      raise self.Error(self.complaint)
     self.started.append(options)
     return self
 
@@ -176,18 +188,71 @@ def test_a_run_that_goes_on_is_the_same_there(watched, monkeypatch):
   )
 
 
-def test_without_wandb_one_line_says_so(watched, monkeypatch, tmp_path):
-  monkeypatch.setattr(boards.importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(ConfigError, match=r"pip install wandb"):
+# None: not installed; a module of nothing: a folder wandb/ where one works.
+@pytest.mark.parametrize("module", [None, types.ModuleType("wandb")])
+def test_without_wandb_one_line_says_so(watched, monkeypatch, tmp_path, module):
+  monkeypatch.setitem(sys.modules, "wandb", module)
+  with pytest.raises(
+    ConfigError, match=r"encoder4editing_jax\[wandb\]"
+  ) as said:
     loop.run(watched[3], tmp_path / "none")
+  assert "\n" not in str(said.value)
   assert not (tmp_path / "none").exists()
 
 
-def test_tensorboard_has_the_pictures(watched):
-  files = (watched[0] / "tensorboard").iterdir()
-  content = b"".join(path.read_bytes() for path in files)
-  assert content.count(b"test/inversions") == 2
-  assert b"train/loss_l2" in content and b"\x89PNG" in content
+def test_what_wandb_complains_of_is_one_line(monkeypatch, tmp_path):
+  wandb = Wandb("No API key configured.\nSee the docs.")
+  monkeypatch.setitem(sys.modules, "wandb", wandb)
+  with pytest.raises(
+    ConfigError, match="No API key configured; log in"
+  ) as said:
+    boards.WeightsAndBiases(tmp_path, "faces", {})
+  assert "\n" not in str(said.value) and "WANDB_MODE" in str(said.value)
+
+
+def events(folder):
+  """The entries of the event files in a folder."""
+  for path in sorted(folder.iterdir()):
+    content = path.read_bytes()
+    while content:
+      n = struct.unpack("Q", content[:8])[0]
+      yield event_pb2.Event.FromString(content[12 : 12 + n])
+      content = content[16 + n :]
+
+
+def test_tensorboard_has_numbers_and_pictures(watched):
+  found = list(events(watched[0] / "tensorboard"))
+  assert found[0].file_version == "brain.Event:2"
+  assert found[1].step == 1 and found[1].session_log.status == 1  # START
+  shown = [(e.step, v) for e in found for v in e.summary.value]
+  losses = [step for step, v in shown if v.tag == "train/loss_l2"]
+  assert losses == [1, 2, 3, 4, 5, 6]
+  pictures = {s: v.image for s, v in shown if v.tag == "test/inversions"}
+  assert list(pictures) == [4, 6]
+  with Image.open(io.BytesIO(pictures[6].encoded_image_string)) as sheet:
+    assert sheet.size == (pictures[6].width, pictures[6].height)
+
+
+def test_a_picture_of_each_evaluation_is_a_file(watched):
+  names = sorted(p.name for p in (watched[0] / "pictures").iterdir())
+  assert names == ["4.jpg", "6.jpg"]
+  with (
+    Image.open(watched[0] / "pictures" / "6.jpg") as sheet,
+    Image.open(watched[0] / "inversions.png") as last,
+  ):
+    assert sheet.size == last.size
+
+
+def test_pictures_are_few(tmp_path):
+  sheet = Image.new("RGB", (4, 4))
+  for step in (10, 20, 100, 30, 40):
+    keep(tmp_path / "p", step, sheet, newest=2, best=20)
+  (tmp_path / "p" / "mine.jpg").touch()
+  keep(tmp_path / "p", 200, sheet, newest=2, best=20)
+  names = {p.name for p in (tmp_path / "p").iterdir()}
+  assert names == {"20.jpg", "100.jpg", "200.jpg", "mine.jpg"}
+  keep(tmp_path / "none", 1, sheet, newest=0)
+  assert not (tmp_path / "none").exists()
 
 
 def test_the_profile_is_of_the_window(watched):
@@ -229,6 +294,60 @@ def test_a_full_disk_is_told_once(tmp_path, capsys):
   assert out.count("warning") == 1 and "No space left on device" in out
 
 
+@contextlib.contextmanager
+def full_disk():
+  """No file may grow over 64 bytes, as on a disk that is full."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_for_a_while_costs_what_did_not_fit(
+  tmp_path, capsys
+):
+  log = Logger(
+    tmp_path,
+    first_step=0,
+    steps=9,
+    batch_size=1,
+    log_every=1,
+    boards=[boards.TensorBoard(tmp_path, 0)],
+  )
+  pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+  log.write(1, {"loss": 1.0}, "train")
+  with full_disk():
+    for step in range(2, 40):  # more than any queue would hold
+      log.write(step, {"loss": 1.0, "l2": 2.0}, "train")
+      log.picture(step, "x", pixels)
+  log.write(40, {"loss": 40.0}, "train")
+  log.close()
+  said = capsys.readouterr().out.splitlines()
+  assert sorted(line.split()[1] for line in said) == [
+    "TensorBoard",
+    "metrics.jsonl",
+  ]
+  kept = runs._entries(tmp_path)
+  assert [kept[0]["step"], kept[-1]["step"]] == [1, 40]
+  files = sorted((tmp_path / "tensorboard").iterdir())
+  assert b"train/loss" in files[0].read_bytes()
+  assert b"train/loss" in files[-1].read_bytes()
+  assert len(files) == 2  # none for what failed in between
+
+
+def test_a_run_begins_though_somebody_looks_whether_it_is_at_work(tmp_path):
+  with (tmp_path / ".lock").open("w") as file:
+    fcntl.flock(file, fcntl.LOCK_SH)
+    timer = threading.Timer(0.03, fcntl.flock, (file, fcntl.LOCK_UN))
+    timer.start()
+    with lock.only_run(tmp_path):
+      assert lock.held(tmp_path)
+    timer.join()
+  assert not lock.held(tmp_path)
+
+
 # ------------------------------------------------------------- e4e runs
 
 
@@ -237,6 +356,9 @@ def test_list_tells_where_runs_stand(watched, capsys):
   assert cli.main(["runs", "list", str(workdir.parent)]) == 0
   line = capsys.readouterr().out.splitlines()[1]
   assert str(workdir) in line and "ended" in line and "6/6" in line
+  assert "Encoder4Editing 32x32" in line
+  changed = (workdir / "metrics.jsonl").stat().st_mtime
+  assert time.strftime("%Y-%m-%d %H:%M", time.localtime(changed)) in line
   with (workdir / ".lock").open("a") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     assert cli.main(["runs", "list", str(workdir), "--json"]) == 0
@@ -253,12 +375,58 @@ def test_plots_draw_what_is_asked_for(watched, tmp_path, capsys):
     assert picture.width > picture.height > 100
     assert len(np.unique(np.asarray(picture.convert("L")))) > 20
   assert cli.main(words) == 2 and "--overwrite" in capsys.readouterr().err
+  again = [*words, "--overwrite", "--metrics", "l2,test/l2"]
+  assert cli.main(again) == 0
+  assert "train/loss_l2, test/loss_l2 of 1 run" in capsys.readouterr().out
+  assert cli.main([*words, "--overwrite", "--log"]) == 0
+  assert "train/gradient_norm" in capsys.readouterr().out
   for bad, told in (
     (["--overwrite", "--metrics", "lose"], "no run has a metric lose"),
     (["--overwrite", "--log", "--out", str(tmp_path / "x.doc")], ".svg"),
   ):
     assert cli.main([*words, *bad]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_without_matplotlib_the_extra_is_named(
+  watched, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, "matplotlib", None)
+  monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+  out = tmp_path / "curves.png"
+  assert cli.main(["runs", "plot", str(watched[0]), "--out", str(out)]) == 2
+  said = capsys.readouterr().err
+  assert "encoder4editing_jax[plot]" in said and said.count("\n") == 1
+  assert not out.exists()
+
+
+def make_run(folder, steps=5, metrics="", best=None):
+  folder.mkdir(parents=True)
+  (folder / "config.json").write_text(json.dumps({"run": {"steps": steps}}))
+  (folder / "metrics.jsonl").write_text(metrics)
+  return folder
+
+
+def test_runs_are_found_below_and_other_folders_passed_over(tmp_path, capsys):
+  entry = '{"step": 3, "train/loss": "nan"}\n{"step": 4, "train/lo'
+  make_run(tmp_path / "a" / "x", metrics=entry)
+  make_run(tmp_path / "b" / "x")
+  make_run(tmp_path / "a" / "x" / "checkpoints" / "3")
+  other = tmp_path / "c"
+  other.mkdir()
+  (other / "config.json").write_text('{"hidden_size": 3}')
+  assert cli.main(["runs", "list", str(tmp_path)]) == 0
+  head, first, second = capsys.readouterr().out.splitlines()
+  assert head.startswith("run") and "stopped" in first and "3/5" in first
+  assert "nan" in first and "0/5" in second
+  found = runs.find_runs([tmp_path])
+  assert runs.labels(found) == ["a/x", "b/x"]
+  assert runs.labels(found[:1]) == ["x"]
+  assert cli.main(["runs", "list", str(other)]) == 2
+  assert "is no config of a run" in capsys.readouterr().err
+  out = tmp_path / "x.png"
+  assert cli.main(["runs", "plot", str(tmp_path / "b"), "--out", str(out)]) == 2
+  assert "none of the runs has an entry" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -326,3 +494,16 @@ def test_profiles_that_end_before_they_began_are_refused(watched):
   bad = change(watched[3], run={"profile_steps": -1})
   with pytest.raises(ConfigError, match="profile_steps"):
     bad.validate()
+  late = change(watched[3], run={"profile_after": 6})
+  with pytest.raises(ConfigError, match="ends at step 6"):
+    late.validate()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_watched_has_the_same_numbers(watched, tmp_path):
+  off = {"wandb": "", "profile_steps": 0, "keep_pictures": 0}
+  loop.run(change(watched[3], run=off), tmp_path / "run")
+  for name in ("inverter.safetensors", "best.safetensors"):
+    same = (watched[0] / name).read_bytes()
+    assert (tmp_path / "run" / name).read_bytes() == same
+  assert not (tmp_path / "run" / "pictures").exists()

@@ -73,14 +73,15 @@ class TensorBoard:
   def _write(self, step: int, summaries: list[Any]) -> None:
     from tensorboardX.proto.event_pb2 import Event
 
+    begun = self._file is None
     try:
-      if self._file is None:
+      if begun:
         self._open()
       for found in summaries:
         self._record(Event(step=step, wall_time=time.time(), summary=found))
       self._file.flush()
     except OSError:
-      self._leave()
+      self._leave(begun)
       raise
 
   def _record(self, event: Any) -> None:
@@ -91,8 +92,8 @@ class TensorBoard:
     from tensorboardX.record_writer import RecordWriter
 
     now, place = time.time(), f"{socket.gethostname()}.{os.getpid()}"
-    self._files += 1
-    name = f"events.out.tfevents.{int(now)}.{place}.{self._files}"
+    self._files += 1  # TensorBoard reads files in the order of their names
+    name = f"events.out.tfevents.{int(now)}.{place}.{self._files:04}"
     self._path = self._folder / name
     self._folder.mkdir(exist_ok=True)
     self._file = RecordWriter(str(self._path))
@@ -102,14 +103,14 @@ class TensorBoard:
       hidden_from = self._first_step + 1
       self._record(Event(step=hidden_from, wall_time=now, session_log=start))
 
-  def _leave(self) -> None:
-    """Lets go of a file that takes no more, and removes it if it is empty."""
+  def _leave(self, begun: bool) -> None:
+    """Lets go of a file that takes no more; of one just begun wholly."""
     with contextlib.suppress(OSError):
       self.close()
-    with contextlib.suppress(OSError):
-      if self._file is not None and not self._path.stat().st_size:
+    if begun:
+      with contextlib.suppress(OSError):
         self._path.unlink()
-        self._files -= 1
+      self._files -= 1
     self._file = None
 
 

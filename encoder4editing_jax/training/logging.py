@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -77,7 +78,7 @@ class Logger:
     self._path = Path(workdir, METRICS)
     with self.tried(METRICS):
       _drop_from(self._path, first_step)
-    if sys.stderr.isatty():
+    if _is_terminal():
       from tqdm import tqdm
 
       self._bar = tqdm(
@@ -182,6 +183,17 @@ class Logger:
     now = time.perf_counter()
     self._rate_from = (step, now)
     return (step - since) * self.batch_size / max(now - then, 1e-9)
+
+
+def _is_terminal() -> bool:
+  """Whether a bar can be seen: some terminals in containers have no width."""
+  try:
+    return (
+      sys.stderr.isatty()
+      and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    )
+  except OSError:
+    return False
 
 
 def spelled(values: dict[str, Any]) -> dict[str, Any]:
