@@ -11,6 +11,8 @@ import threading
 import time
 import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from changing import change
@@ -33,6 +35,7 @@ from encoder4editing_jax.training import boards, lock, loop
 from encoder4editing_jax.training.evaluation import caption
 from encoder4editing_jax.training.logging import Logger
 from encoder4editing_jax.training.pictures import grid, keep
+from encoder4editing_jax.training.profiling import Profile
 
 
 class Wandb(types.ModuleType):
@@ -257,6 +260,22 @@ def test_pictures_are_few(tmp_path):
 
 def test_the_profile_is_of_the_window(watched):
   assert list((watched[0] / "profile").rglob("*.xplane.pb"))
+
+
+def test_a_profile_that_cannot_be_written_is_told(watched, tmp_path, capsys):
+  profile = Profile(watched[3], tmp_path, 0)
+  value = jax.jit(lambda x: x + 1)(jnp.zeros(2))
+  with full_disk():
+    for step in range(1, 5):
+      profile.after(step, value)
+    profile.close()
+  said = capsys.readouterr().out
+  assert said.startswith("warning: no profile (") and said.count("\n") == 1
+  again = Profile(watched[3], tmp_path, 1)  # the window has begun before
+  for step in (2, 3, 4):
+    again.after(step, value)
+  again.close()
+  assert capsys.readouterr().out == ""
 
 
 def test_captions_tell_what_was_measured():

@@ -166,7 +166,7 @@ def _train(
     log_every=settings.log_every,
     boards=open_boards(config, judge.workdir, first) if is_first() else (),
   )
-  profile = Profile(config, judge.workdir, first)
+  profile = Profile(config, judge.workdir, first, logger.say)
   pending: tuple[int, dict[str, Any]] | None = None
   penalty: dict[str, Any] = {}
   batches = _train_batches(config, plan.training, first)
