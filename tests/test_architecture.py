@@ -33,6 +33,7 @@ FLOORS = (
     "converters",
     "runs",
     "plotting",
+    "clips",
     "optimising",
     "inference",
     "evaluating",
@@ -51,6 +52,7 @@ RANKS = {
 
 # Package: where alone it may be imported.
 OWNERS = {
+  "av": ("clips.py",),
   "array_record": ("data/",),
   "grain": ("data/",),
   "orbax": ("training/checkpoint.py",),

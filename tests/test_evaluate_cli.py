@@ -129,7 +129,7 @@ def test_the_installed_command(folders):
 
 @pytest.mark.slow
 def test_the_demo_with_lec(capsys):
-  words = ("--demo", "--optimise", 3, "--metrics", "psnr,lec")
+  words = ("--demo", "--metrics", "psnr,lec")
   status, found, _ = run(capsys, *words, "--truncate")
   assert status == 0 and found["bytes"] == "truncated"
   assert {"psnr_64x64", "lec", "seconds_per_image"} == set(found["metrics"])

@@ -18,7 +18,7 @@ def inverted(tmp_path_factory):
   (folder / "broken.jpg").write_bytes(b"no picture")
   out = folder.parent / "inverted"
   argv = ["invert", str(folder), "--demo", "--out", str(out), "--json"]
-  return folder, out, cli.main([*argv, "--optimise", "2"])
+  return folder, out, cli.main(argv)
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(inverted, capsys):

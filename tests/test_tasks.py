@@ -355,9 +355,11 @@ def test_the_grid_shows_source_target_and_reconstruction():
   )
   frozen = state.Frozen({}, jnp.zeros((6, 8)))
   mean = np.zeros((1, 16, 16, 3), np.float32)
-  results, columns = evaluator(now, frozen, [batch], mean)
-  assert list(columns) == ["source", "target", "reconstruction"]
-  assert all(column.shape == (3, 16, 16, 3) for column in columns.values())
+  results, shown = evaluator(now, frozen, [batch], mean)
+  assert list(shown.columns) == ["source", "target", "reconstruction"]
+  for column in shown.columns.values():
+    assert column.shape == (3, 16, 16, 3)
+  assert [x.startswith("PSNR ") for x in shown.captions] == [True] * 3
   assert results["images"] == 3 and results["psnr_gain"] == 0
   assert seen[0].shape == (4, 16, 16, 4)
   np.testing.assert_array_equal(seen[0][:3].argmax(-1), batch["source"][..., 0])

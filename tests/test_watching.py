@@ -394,9 +394,11 @@ def test_plots_draw_what_is_asked_for(watched, tmp_path, capsys):
     assert picture.width > picture.height > 100
     assert len(np.unique(np.asarray(picture.convert("L")))) > 20
   assert cli.main(words) == 2 and "--overwrite" in capsys.readouterr().err
-  again = [*words, "--overwrite", "--metrics", "l2,test/l2"]
+  again = [*words, "--overwrite", "--metrics", "l2,test/l2", "psnr"]
   assert cli.main(again) == 0
-  assert "train/loss_l2, test/loss_l2 of 1 run" in capsys.readouterr().out
+  assert (
+    "train/loss_l2, test/loss_l2, test/psnr of 1 run" in capsys.readouterr().out
+  )
   assert cli.main([*words, "--overwrite", "--log"]) == 0
   assert "train/gradient_norm" in capsys.readouterr().out
   for bad, told in (

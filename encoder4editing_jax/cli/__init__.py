@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 from encoder4editing_jax import __version__
 from encoder4editing_jax.cli.about import doctor, info
+from encoder4editing_jax.cli.animate import animate_command
 from encoder4editing_jax.cli.convert import convert_command, weights_command
 from encoder4editing_jax.cli.data import data_command
 from encoder4editing_jax.cli.edit import edit_command
 from encoder4editing_jax.cli.evaluate import evaluate_command
 from encoder4editing_jax.cli.invert import invert_command
+from encoder4editing_jax.cli.mix import mix_command
 from encoder4editing_jax.cli.parsing import nearest
 from encoder4editing_jax.cli.runs import runs_command
 from encoder4editing_jax.cli.train import train_command as train_command
@@ -29,6 +31,8 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
   data     prepare images for training, and say what is in a data set
   invert   turn pictures into codes, and paint these
   edit     paint such codes, moved along directions
+  mix      paint such codes with layers of others
+  animate  make a clip of such codes
   evaluate say how near pictures are to what they should be
   info     say what is in a file of weights
   doctor   print versions and devices, and test one picture
@@ -61,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     "runs": runs_command,
     "invert": invert_command,
     "edit": edit_command,
+    "mix": mix_command,
+    "animate": animate_command,
     "evaluate": evaluate_command,
     "info": info,
     "doctor": doctor,

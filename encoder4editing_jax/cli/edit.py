@@ -57,19 +57,13 @@ def edit_command(argv: Sequence[str]) -> int:
   import jax.numpy as jnp
   import numpy as np
 
-  from encoder4editing_jax import converters, editing, faceworld, inference
-  from encoder4editing_jax.converters.loading import load
+  from encoder4editing_jax import editing, inference
 
-  net: Any = faceworld.load_generator() if asked.demo else load(asked.model)
-  generator: Any = getattr(net, "generator", net)
+  generator = open_generator(asked)
   latents = inference.load_latents(asked.latents, generator)
   paths = places(asked.out, latents.names, asked.overwrite)
-  directions = dict(faceworld.load_directions()) if asked.demo else {}
-  if asked.directions:
-    name = Path(asked.directions).stem
-    checkpoint = converters.read(asked.directions)
-    directions |= converters.to_directions(checkpoint, name)
-  edits = [_edit(text, generator.n_styles) for text in asked.edit]
+  directions = open_directions(asked)
+  edits = [parse_edit(text, generator.n_styles) for text in asked.edit]
   w_plus = jnp.asarray(latents.w_plus)
   w_plus = np.asarray(editing.apply(w_plus, edits, directions))
   moved = latents._replace(w_plus=w_plus)
@@ -80,8 +74,50 @@ def edit_command(argv: Sequence[str]) -> int:
   return report(asked, paths, {})
 
 
-def _edit(text: str, n_styles: int) -> tuple[Any, ...]:
-  """("smile", 1.5) or ("smile", 1.5, [0, 1]) of smile=1.5@0-1."""
+def open_generator(asked: Any) -> Any:
+  """The generator of --model, or that of drawn faces with --demo.
+
+  Raises:
+    ConfigError: the file holds something else.
+    OSError, ValueError: it cannot be opened.
+  """
+  from encoder4editing_jax import faceworld
+  from encoder4editing_jax.converters.loading import load
+  from encoder4editing_jax.models.stylegan2 import Generator
+
+  net = faceworld.load_generator() if asked.demo else load(asked.model)
+  generator = getattr(net, "generator", net)
+  if not isinstance(generator, Generator):
+    raise ConfigError(
+      f"{asked.model} is a {type(net).__name__}; a Generator, or a model with "
+      "one, is needed."
+    )
+  return generator
+
+
+def open_directions(asked: Any) -> dict[str, Any]:
+  """Directions by name: those of --directions, and of drawn faces with --demo.
+
+  Raises:
+    OSError, ValueError: the file cannot be opened, or holds none.
+  """
+  from encoder4editing_jax import converters, faceworld
+
+  found = dict(faceworld.load_directions()) if asked.demo else {}
+  if asked.directions:
+    name = Path(asked.directions).stem
+    checkpoint = converters.read(asked.directions)
+    found |= converters.to_directions(checkpoint, name)
+  return found
+
+
+def parse_edit(text: str, n_styles: int) -> tuple[Any, ...]:
+  """("smile", 1.5) or ("smile", 1.5, [0, 1]) of smile=1.5@0-1.
+
+  Raises:
+    ConfigError: it is written otherwise.
+    ValueError: layers that the generator has not.
+  """
   from encoder4editing_jax.editing import parse_layers
 
   name, equals, rest = text.partition("=")

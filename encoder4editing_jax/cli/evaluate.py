@@ -19,7 +19,7 @@ from encoder4editing_jax.cli.evaluate_report import (
   table,
   write,
 )
-from encoder4editing_jax.cli.invert import Inputs, Text, find
+from encoder4editing_jax.cli.invert import Inputs, Text, find, open_inverter
 from encoder4editing_jax.cli.parsing import PLAIN, parse
 from encoder4editing_jax.config import ConfigError
 
@@ -42,7 +42,7 @@ class EvaluateArguments:
   """An inverter: .safetensors, or a published checkpoint."""
 
   demo: bool = False
-  """Eight drawn faces, whose codes are found by descent (--optimise)."""
+  """The inverter of drawn faces, and eight of these."""
 
   out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
   """Folder for metrics.json and per_image.csv; without it none is kept."""
@@ -83,9 +83,6 @@ class EvaluateArguments:
   iterations: int = 1
   """ReStyle steps; other encoders take one."""
 
-  optimise: int = 100
-  """Steps of descent with --demo."""
-
   batch: int = 8
   """Pictures at a time."""
 
@@ -109,7 +106,7 @@ def evaluate_command(argv: Sequence[str]) -> int:
   from encoder4editing_jax.metrics import fid
   from encoder4editing_jax.metrics.measures import Wanted
 
-  net = _net(asked)
+  net = open_inverter(asked) if asked.model or asked.demo else None
   work = _work(asked, net)
   wanted = Wanted(
     *(names, work.size, asked.weights, asked.lpips_net, asked.id_net)
@@ -145,8 +142,8 @@ def _check(asked: Any, names: tuple[str, ...]) -> None:
     raise ConfigError("lec needs an edit; name a file with --directions.")
   if len(asked.size) not in (0, 2) or any(n < 1 for n in asked.size):
     raise ConfigError("--size takes height and width, as in --size 256 256.")
-  if asked.batch < 1 or asked.legacy_batch < 0 or asked.optimise < 1:
-    raise ConfigError("--batch and --optimise take 1 or more.")
+  if asked.batch < 1 or asked.legacy_batch < 0:
+    raise ConfigError("--batch takes 1 or more, --legacy_batch 0 or more.")
   places = [Path(asked.out) / name for name in WRITTEN] if asked.out else []
   if not asked.overwrite and (there := [p for p in places if p.exists()]):
     raise ConfigError(
@@ -154,34 +151,20 @@ def _check(asked: Any, names: tuple[str, ...]) -> None:
     )
 
 
-def _net(asked: Any) -> Any:
-  from encoder4editing_jax import faceworld
-  from encoder4editing_jax.converters.loading import load
-  from encoder4editing_jax.models.inverter import Inverter
-
-  if asked.demo:
-    return faceworld.load_generator()
-  if not asked.model:
-    return None
-  net = load(asked.model)
-  if not isinstance(net, Inverter):
-    raise ConfigError(
-      f"{asked.model} is a {type(net).__name__}; an encoder with its "
-      "generator (Inverter) is needed."
-    )
-  return net
+def _pair(net: Any) -> tuple[int, int]:
+  size = net.encoder.input_size
+  return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _work(asked: Any, net: Any) -> Work:
   from encoder4editing_jax import evaluating
 
   if asked.demo:
-    return Work([(f"face{k}", "", "") for k in range(8)], (net.size, net.size))
+    return Work([(f"face{k}", "", "") for k in range(8)], _pair(net))
   if net is not None:
     files = find(asked.inputs)
     rows, failed = evaluating.paired(files, files)
-    encoder = net.encoder.input_size
-    pair = (encoder, encoder) if isinstance(encoder, int) else tuple(encoder)
+    pair = _pair(net)
     return Work(rows, tuple(asked.size) or pair, failed)
   results, targets = find(asked.inputs[:1]), find(asked.inputs[1:])
   rows, failed = evaluating.paired(results, targets)

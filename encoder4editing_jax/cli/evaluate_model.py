@@ -39,14 +39,14 @@ def inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
   from encoder4editing_jax.data import images
   from encoder4editing_jax.training.pictures import to_bytes
 
-  generator = getattr(net, "generator", net)
-  size = work.size if asked.demo else net.encoder.input_size
+  generator = net.generator
+  size = net.encoder.input_size
   pair = (size, size) if isinstance(size, int) else tuple(size)
   encode, lec = _encoder(asked, net), None
   if "lec" in asked.metrics.split(","):
     lec = _lec(asked, generator, encode)
   faces = np.asarray(faceworld.sample(seed=7, n=8)[0]) if asked.demo else None
-  warm = asked.demo  # descent is compiled anew each time
+  warm = False
   for start, rows in enumerate(evaluating.chunks(work.rows, asked.batch)):
     if faces is not None:
       names = tuple(row[0] for row in rows)
@@ -83,24 +83,13 @@ def inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
 
 def _encoder(asked: Any, net: Any) -> Callable[[Any], Any]:
   """Pictures in [-1, 1] to codes, compiled once."""
-  import jax.numpy as jnp
   from flax import nnx
 
-  from encoder4editing_jax import optimising
   from encoder4editing_jax.inference import in_batches
 
-  if not asked.demo:
-    steps = asked.iterations
-    run = nnx.jit(lambda net, x: net.invert(x, steps).w_plus)
-    return lambda x: in_batches(functools.partial(run, net), asked.batch, x)
-
-  def descend(x: Any) -> Any:
-    start = jnp.broadcast_to(
-      net.w_avg[...], (len(x), net.n_styles, net.style_dim)
-    )
-    return optimising.optimise(net, x, start, asked.optimise, 0.05)
-
-  return lambda x: in_batches(descend, asked.batch, x)
+  steps = asked.iterations
+  run = nnx.jit(lambda net, x: net.invert(x, steps).w_plus)
+  return lambda x: in_batches(functools.partial(run, net), asked.batch, x)
 
 
 def _lec(asked: Any, generator: Any, encode: Any) -> Callable[[Any], Any]:
@@ -108,18 +97,14 @@ def _lec(asked: Any, generator: Any, encode: Any) -> Callable[[Any], Any]:
   import jax.numpy as jnp
   import numpy as np
 
-  from encoder4editing_jax import converters, editing, evaluating, faceworld
-  from encoder4editing_jax.cli.edit import _edit
+  from encoder4editing_jax import editing, evaluating
+  from encoder4editing_jax.cli.edit import open_directions, parse_edit
   from encoder4editing_jax.metrics.editability import lec_distances
   from encoder4editing_jax.models.inverter import crop_and_pool
 
-  directions = dict(faceworld.load_directions()) if asked.demo else {}
-  if asked.directions:
-    checkpoint = converters.read(asked.directions)
-    name = Path(asked.directions).stem
-    directions |= converters.to_directions(checkpoint, name)
+  directions = open_directions(asked)
   first = "smile=1.5" if asked.demo else f"{next(iter(directions))}=3"
-  name, strength, *layers = _edit(asked.edit or first, generator.n_styles)
+  name, strength, *layers = parse_edit(asked.edit or first, generator.n_styles)
 
   def moved(w_plus: Any, sign: float) -> Any:
     edits = [(name, strength * sign, *layers)]

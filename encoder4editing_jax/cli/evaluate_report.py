@@ -33,7 +33,7 @@ def summary(asked: Any, wanted: Any, found: Any, work: Work) -> dict[str, Any]:
     import jax
 
     facts = {"device": jax.devices()[0].device_kind, "batch": asked.batch}
-    facts["of"] = "codes and picture; compiled before, except with --demo"
+    facts["of"] = "codes and picture; compiled before"
     described = evaluating.described(columns["seconds"])
     metrics["seconds_per_image"] = described | {"protocol": facts}
   return {

@@ -39,8 +39,7 @@ class InvertArguments:
   """An inverter: .safetensors, or a published checkpoint."""
 
   demo: bool = False
-  """Use the generator of drawn faces and, without files, four faces of it.
-  There is no encoder: codes are found by --optimise (300 if 0)."""
+  """Use the inverter of drawn faces and, without files, four such faces."""
 
   iterations: int = 1
   """ReStyle steps; other encoders take one."""
@@ -148,36 +147,39 @@ def invert_command(argv: Sequence[str]) -> int:
   """
   asked = parse(InvertArguments, argv, prog="e4e invert", config=PLAIN)
   check(asked)
-  if asked.demo and (asked.start or asked.iterations != 1):
-    raise ConfigError("--demo has no encoder; leave out --start, --iterations.")
   if not asked.inputs and not asked.demo:
     raise ConfigError("there is nothing to invert; give files or folders.")
   from encoder4editing_jax import inference
 
   found = find(asked.inputs)
   places(asked.out, found, asked.overwrite)  # before work starts
-  net = _model(asked)
+  net = open_inverter(asked)
   opened = _pictures(asked, found, net)
   paths = places(asked.out, opened.names, asked.overwrite)
   if not opened.names:
     return report(asked, [], opened.failed)
-  generator = net.generator if asked.model else net
-  w_plus = _codes(asked, net, generator, opened.images)
-  images = inference.paint(generator, w_plus, batch=asked.batch)
-  digest = inference.fingerprint(generator)
+  w_plus = _codes(asked, net, opened.images)
+  images = inference.paint(net.generator, w_plus, batch=asked.batch)
+  digest = inference.fingerprint(net.generator)
   names = tuple(Path(name).stem for name in opened.names)
   latents = inference.Latents(names, w_plus, None, digest, asked.batch)
   write(paths, images, latents)
   return report(asked, paths, opened.failed)
 
 
-def _model(asked: Any) -> Any:
+def open_inverter(asked: Any) -> Any:
+  """The `Inverter` of --model, or that of drawn faces with --demo.
+
+  Raises:
+    ConfigError: the file holds something else.
+    OSError, ValueError: it cannot be opened.
+  """
   from encoder4editing_jax import faceworld
   from encoder4editing_jax.converters.loading import load
   from encoder4editing_jax.models.inverter import Inverter
 
   if asked.demo:
-    return faceworld.load_generator()
+    return faceworld.load_inverter()
   net = load(asked.model)
   if not isinstance(net, Inverter):
     raise ConfigError(
@@ -195,30 +197,26 @@ def _pictures(asked: Any, found: list[str], net: Any) -> Any:
   if not found:
     faces = np.asarray(faceworld.sample(seed=7, n=4)[0])
     return inference.Opened(tuple(f"face{k}" for k in range(4)), faces, {})
-  size = net.size if asked.demo else net.encoder.input_size
+  size = net.encoder.input_size
   pair = (size, size) if isinstance(size, int) else tuple(size)
   return inference.open_images(found, pair)
 
 
-def _codes(asked: Any, net: Any, generator: Any, images: Any) -> Any:
-  import numpy as np
-
+def _codes(asked: Any, net: Any, images: Any) -> Any:
   from encoder4editing_jax import inference, optimising
   from encoder4editing_jax.converters.loading import load
 
-  if asked.demo:
-    shape = (len(images), generator.n_styles, generator.style_dim)
-    codes = np.broadcast_to(np.asarray(generator.w_avg[...]), shape)
-  else:
-    start = load(asked.start) if asked.start else None
-    codes = inference.invert(
-      net, images, asked.iterations, batch=asked.batch, start=start
-    )
-  if steps := asked.optimise or (300 if asked.demo else 0):
-    codes = inference.in_batches(
-      lambda x, w: optimising.optimise(generator, x, w, steps, asked.lr),
-      asked.batch,
-      images,
-      codes,
-    )
-  return codes
+  start = load(asked.start) if asked.start else None
+  codes = inference.invert(
+    net, images, asked.iterations, batch=asked.batch, start=start
+  )
+  if not asked.optimise:
+    return codes
+  return inference.in_batches(
+    lambda x, w: optimising.optimise(
+      net.generator, x, w, asked.optimise, asked.lr
+    ),
+    asked.batch,
+    images,
+    codes,
+  )

@@ -52,8 +52,8 @@ class PlotArguments:
   """The picture: .png, .svg or .pdf."""
 
   metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
-  """Names as in metrics.jsonl, with spaces or commas between them; train/ may
-  be left out. All by default."""
+  """Names as in metrics.jsonl, with spaces or commas between them; train/ and
+  test/ may be left out. All by default."""
 
   log: bool = False
   """Logarithmic values."""

@@ -61,7 +61,7 @@ def load_inverter() -> Inverter:
 
   An `Encoder4Editing` of 10 layers, trained as its file says (`e4e info`).
   """
-  return _load("inverter.safetensors")
+  return Inverter(_load("encoder.safetensors"), load_generator())
 
 
 def _load(name: str) -> Any:
