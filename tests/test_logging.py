@@ -94,9 +94,12 @@ def test_a_terminal_gets_a_bar_and_no_lines(tmp_path, capsys, monkeypatch):
   assert capsys.readouterr().out.strip() == "step 3 evaluated"
 
 
-def test_a_terminal_without_a_width_gets_lines(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("size", [(0, 0), (0, 120), (24, 0)])
+def test_a_terminal_without_a_size_gets_lines(
+  tmp_path, capsys, monkeypatch, size
+):
   ours, theirs = pty.openpty()
-  termios.tcsetwinsize(theirs, (0, 0))
+  termios.tcsetwinsize(theirs, size)
   with open(theirs, "w") as terminal:
     monkeypatch.setattr("sys.stderr", terminal)
     with logger(tmp_path) as log:

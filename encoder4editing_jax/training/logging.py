@@ -186,12 +186,10 @@ class Logger:
 
 
 def _is_terminal() -> bool:
-  """Whether a bar can be seen: some terminals in containers have no width."""
+  """Whether a bar can be seen: some terminals in containers have no size."""
   try:
-    return (
-      sys.stderr.isatty()
-      and os.get_terminal_size(sys.stderr.fileno()).columns > 0
-    )
+    known = sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno())
+    return bool(known) and min(known) > 0
   except OSError:
     return False
 
