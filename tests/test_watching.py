@@ -213,6 +213,26 @@ def test_what_wandb_complains_of_is_one_line(monkeypatch, tmp_path):
   assert "\n" not in str(said.value) and "WANDB_MODE" in str(said.value)
 
 
+def test_what_wandb_does_not_take_is_a_warning(monkeypatch, tmp_path, capsys):
+  wandb = Wandb()
+  monkeypatch.setitem(sys.modules, "wandb", wandb)
+  board = boards.WeightsAndBiases(tmp_path, "faces", {})
+
+  def lost(values):
+    raise wandb.Error("connection lost")
+
+  monkeypatch.setattr(wandb, "log", lost)
+  log = Logger(
+    tmp_path, first_step=0, steps=9, batch_size=1, log_every=1, boards=[board]
+  )
+  for step in (1, 2):
+    log.write(step, {"loss": 1.0}, "train")
+  log.close()
+  assert capsys.readouterr().out.count("connection lost") == 1
+  assert wandb.finished == 1
+  assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
 def events(folder):
   """The entries of the event files in a folder."""
   for path in sorted(folder.iterdir()):

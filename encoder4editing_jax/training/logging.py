@@ -188,8 +188,8 @@ class Logger:
 def _is_terminal() -> bool:
   """Whether a bar can be seen: some terminals in containers have no size."""
   try:
-    known = sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno())
-    return bool(known) and min(known) > 0
+    size = os.get_terminal_size(sys.stderr.fileno())
+    return sys.stderr.isatty() and min(size) > 0
   except OSError:
     return False
 
