@@ -179,13 +179,15 @@ def _work(asked: Any, net: Any) -> Work:
 
 def _one_size(rows: Sequence[tuple[str, str, str]]) -> tuple[int, int]:
   """The size of all pictures; those that cannot be read are met later."""
+  from PIL.Image import DecompressionBombError
+
   from encoder4editing_jax.data.images import shown_size
 
   first: tuple[str, tuple[int, int]] | None = None
   for path in (path for _, *both in rows for path in both):
     try:
       size = shown_size(path)
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, DecompressionBombError):
       continue
     first = first or (path, size)
     if size != first[1]:

@@ -72,7 +72,8 @@ def inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
       warm = True
     began = time.perf_counter()
     painted = make()
-    seconds = (time.perf_counter() - began) / len(names)
+    padded = -(-len(names) // asked.batch) * asked.batch
+    seconds = (time.perf_counter() - began) / padded
     bytes_ = to_bytes(painted, truncate=asked.truncate)
     results = [images.fit(Image.fromarray(p), work.size) for p in bytes_]
     extra = {"seconds": np.full(len(names), seconds)}

@@ -84,6 +84,7 @@ def runs_command(argv: Sequence[str]) -> int:
 def _list(argv: Sequence[str]) -> int:
   asked = parse(ListArguments, argv, prog="e4e runs list", config=PLAIN)
   from encoder4editing_jax import runs
+  from encoder4editing_jax.training.logging import spelled
 
   found = runs.find_runs(asked.folders)
   if not asked.json:
@@ -102,7 +103,8 @@ def _list(argv: Sequence[str]) -> int:
     }
     for run in found
   }
-  print(json.dumps(told))
+  told = {name: spelled(row) for name, row in told.items()}
+  print(json.dumps(told, allow_nan=False))
   return 0
 
 

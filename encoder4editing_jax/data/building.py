@@ -14,12 +14,13 @@ import hashlib
 import importlib.metadata
 import json
 import multiprocessing
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from encoder4editing_jax import __version__
 from encoder4editing_jax.data import pairs
@@ -192,9 +193,17 @@ def _alone(work: Path, out: Path) -> Iterator[None]:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
       raise busy from error
-    if not work.is_dir():
+    if not work.is_dir() or not _is_at(lock, work.parent / "lock"):
       raise busy
     yield
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+  """Whether an open file is still the one of that name."""
+  try:
+    return os.path.samestat(os.fstat(file.fileno()), path.stat())
+  except FileNotFoundError:
+    return False
 
 
 def _agree(work: Path, plan: dict[str, Any], listed: str) -> None:
