@@ -57,7 +57,8 @@ class Data:
   """Factors of super_resolution: drawn in training, in turn in evaluations."""
 
   size: tuple[int, int] = (256, 256)
-  """Height and width that images are resized to, in pixels."""
+  """Height and width that images are resized to, in pixels: any from 16 to
+  the generator's."""
 
   flip: bool = True
   """Mirror half of the training images, with their sources (frontalization:

@@ -220,6 +220,30 @@ def test_the_best_are_kept_besides_the_newest(tmp_path):
   checkpoints.close()
 
 
+def test_a_score_that_is_no_number_is_never_among_the_best(tmp_path):
+  checkpoints = Checkpoints(tmp_path, keep=1, keep_best=2)
+  scores = {1: 1.0, 2: np.nan, 3: 4.0, 4: 2.0, 5: -np.inf, 6: None}
+  for step, score in scores.items():
+    checkpoints.save(state(step), CONFIG, score)
+  checkpoints.wait()
+  assert checkpoints.steps() == [6, 4, 1]
+  checkpoints.close()
+
+
+def test_half_a_save_is_never_chosen_and_goes_at_the_next_start(tmp_path):
+  """As a kill leaves it; who only reads changes nothing."""
+  saved(tmp_path, noisy(3)).close()
+  left = tmp_path / FOLDER / "5.orbax-checkpoint-tmp"
+  shutil.copytree(tmp_path / FOLDER / "3", left)
+  reader = Checkpoints(tmp_path, read_only=True)
+  assert reader.steps() == [3] and left.is_dir()
+  reader.close()
+  checkpoints = Checkpoints(tmp_path)
+  assert checkpoints.steps() == [3] and not left.exists()
+  assert int(from_newest(CONFIG, noisy(0), checkpoints).step) == 3
+  checkpoints.close()
+
+
 @pytest.fixture
 def full_disk():
   """A function after which files take no more than some bytes."""

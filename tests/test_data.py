@@ -166,6 +166,35 @@ def test_a_small_file_of_many_pixels_is_not_decoded():
     images.decode(data, (8, 8))
 
 
+def test_more_pixels_than_pillow_opens_are_told_as_ours():
+  """30,000 by 30,000: Pillow has an exception of its own for these."""
+  data = bytearray(encoded(Image.new("1", (64, 64))))
+  data[16:24] = struct.pack(">2I", 30000, 30000)
+  data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+  with pytest.raises(Image.DecompressionBombError):
+    Image.open(io.BytesIO(data))
+  with pytest.raises(images.UnreadableImage, match="pixels"):
+    images.decode(bytes(data), (8, 8))
+
+
+def test_a_byte_that_flips_inside_a_jpeg_cannot_be_noticed():
+  """It decodes, to another picture: digests of files are what finds it."""
+  data = bytearray(encoded(Image.effect_noise((64, 64), 50), "JPEG"))
+  whole = images.decode(bytes(data), (64, 64))
+  data[len(data) // 2] ^= 1
+  broken = images.decode(bytes(data), (64, 64))
+  assert broken.shape == whole.shape and (broken != whole).any()
+
+
+@pytest.mark.parametrize(
+  "start", [b"8BPS\0\1" + bytes(6), b"SIMPLE  =                    T"]
+)
+def test_layers_and_telescopes_are_not_opened(start):
+  """PSD and FITS, which Pillow reads and does not write."""
+  with pytest.raises(images.UnreadableImage, match="not one of"):
+    images.decode(start + bytes(4000), (8, 8))
+
+
 @pytest.mark.parametrize("kind", ["GIF", "ICO", "TGA", "PDF", "EPS"])
 def test_formats_that_nobody_needs_are_not_opened(kind):
   data = encoded(Image.new("RGB", (64, 64), "red"), kind)

@@ -48,6 +48,15 @@ def small(name="Encoder4Editing", **options):
   return randomised(maker(name, **options))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_any_size_from_16_are_encoded(name):
+  """Odd ones and prime ones too: nothing in a config has to refuse them."""
+  channels = nnx.eval_shape(maker(name)).input_channels
+  for size in ((16, 16), (17, 16), (19, 23), (63, 63), (16, 64)):
+    shape = shape_of(maker(name), images(1, size, channels))
+    assert shape == (1, SMALL["n_styles"], SMALL["style_dim"])
+
+
 class Slices(nnx.Module):
   """Stands for a body where only the heads matter: it compiles at once."""
 

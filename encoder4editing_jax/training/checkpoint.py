@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import shutil
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,8 @@ class Checkpoints:
 
     self._ocp = ocp
     self.folder = (Path(workdir) / FOLDER).absolute()
+    if not read_only and is_first():
+      _remove_unfinished(self.folder)  # Orbax does so too late for `check_room`
     newest = preservation_policy.LatestN(keep)
     best = preservation_policy.BestN(
       get_metric_fn=_score,
@@ -83,7 +86,6 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(
         create=not read_only,
         read_only=read_only,
-        cleanup_tmp_directories=not read_only,
         best_fn=_score,
         best_mode="min",
         preservation_policy=preservation_policy.AnyPreservationPolicy(
@@ -109,7 +111,8 @@ class Checkpoints:
     Args:
       state: of the run.
       config: of the run.
-      score: of the state's evaluation, if it was evaluated; less is better.
+      score: of the state's evaluation, if it was evaluated; less is better,
+        and what is not finite counts as none.
 
     Raises:
       NotSaved: this and the saves before it failed.
@@ -123,11 +126,13 @@ class Checkpoints:
     items = {name: args.StandardSave(arrays) for name, arrays in packed.items()}
     meta = _meta(step, config) | {"arrays": records(packed)}
     meta["digest"] = _digest_of_text(meta)
+    # Orbax sorts by score, and NaN would put all others out of order.
+    scored = score is not None and math.isfinite(score)
     with self._failures_counted():
       self._manager.save(
         step,
         args=args.Composite(meta=args.JsonSave(meta), **items),
-        metrics=None if score is None else {"score": score},
+        metrics={"score": score} if scored else None,
       )
       self._pending = True
 
@@ -150,7 +155,8 @@ class Checkpoints:
     except Exception as error:  # Orbax's own for a full disk is a ValueError
       self._failures += 1
       if is_first():
-        self._forget_unfinished()
+        _remove_unfinished(self.folder)
+        self._manager.reload()
       found = f"no checkpoint could be written ({_first_line(error)})"
       # Several processes would not agree on trying again.
       if self._failures >= MOST_FAILURES or jax.process_count() > 1:
@@ -164,12 +170,6 @@ class Checkpoints:
         file=sys.stderr,
         flush=True,
       )
-
-  def _forget_unfinished(self) -> None:
-    """Removes what a failed save has written: it may fill the disk."""
-    for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
-      shutil.rmtree(path, ignore_errors=True)
-    self._manager.reload()
 
   def restore(self, step: int, template: TrainState) -> TrainState:
     """The state of a step, with its arrays checked against `template`.
@@ -269,6 +269,13 @@ def _meta(step: int, config: Config) -> dict[str, Any]:
     "versions": {module.__name__: module.__version__ for module in modules},
     "config": config.to_dict(),
   }
+
+
+def _remove_unfinished(folder: Path) -> None:
+  """Removes what a save that failed or was killed has written: it may fill
+  the disk."""
+  for path in folder.glob("*.orbax-checkpoint-tmp*"):
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:
