@@ -155,7 +155,11 @@ def encoder_arguments(
   if tables.has(source, "styles."):
     n_styles = tables.largest(source, r"styles\.(\d+)\.") + 1
     last = tables.largest(source, r"styles\.0\.convs\.(\d+)\.")
-    arguments["input_size"] = 16 << min(last // 2 + 1, _MOST_HALVINGS)
+    halved = min(last // 2 + 1, _MOST_HALVINGS)
+    middle = tables.largest(source, r"styles\.3\.convs\.(\d+)\.")
+    if tables.has(source, "latlayer1.") and middle == last:
+      halved = 0  # a map of one pixel, which has a convolution too
+    arguments["input_size"] = 16 << halved
     name, what = "styles.0.linear.weight", "an encoder with style heads"
     style_dim = tables.shape(source, name, 2, what)[0]
   elif cls is encoders.WPlusEncoder:

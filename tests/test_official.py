@@ -2,6 +2,7 @@
 
 import logging
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -149,6 +150,37 @@ def test_frameworks_come_back_bit_for_bit(encoder_type):
   assert type(again.encoder) is type(net.encoder)
   assert again.restyle == net.restyle
   assert_equal_leaves(net, again)
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["Encoder4Editing", "ResNetGradualStyleEncoder", "BackboneEncoder"],
+)
+@pytest.mark.parametrize("side", [16, 33])
+def test_encoders_of_small_images_come_back(name, side):
+  """A map of one pixel has a convolution in each head, as one of two has."""
+
+  def build():
+    make, rngs = getattr(e4e, name), nnx.Rngs(0)
+    encoder = make(
+      10,
+      input_size=side,
+      style_dim=DIM,
+      num_layers=10,
+      channels=(2, 2, 2, 2),
+      rngs=rngs,
+    )
+    generator = make_generator(size=64)
+    restyle = encoder.input_channels == 6
+    return e4e.Inverter(
+      encoder, generator, jnp.zeros((10, DIM)), restyle=restyle
+    )
+
+  net = randomised(build)
+  again = converters.to_inverter(converters.from_inverter(net))
+  assert_equal_leaves(net.encoder, again.encoder)
+  shown = jnp.zeros((1, side, side, net.encoder.input_channels))
+  assert again.encoder(shown).shape == (1, 10, DIM)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import fcntl
 import io
 import json
 import resource
+import shutil
 import struct
 import sys
 import threading
@@ -31,7 +32,7 @@ from encoder4editing_jax.config import (
   Run,
 )
 from encoder4editing_jax.models.stylegan2 import Generator
-from encoder4editing_jax.training import boards, lock, loop
+from encoder4editing_jax.training import boards, checkpoint, lock, loop
 from encoder4editing_jax.training.evaluation import caption
 from encoder4editing_jax.training.logging import Logger
 from encoder4editing_jax.training.pictures import grid, keep
@@ -529,6 +530,27 @@ def test_steps_are_chosen_and_damage_is_named(watched, tmp_path, capsys):
     for path, content in kept.items():
       path.write_bytes(content)
   assert sorted((watched[0] / "checkpoints").iterdir()) == before
+
+
+def test_what_a_run_removes_meanwhile_is_passed_over(
+  watched, tmp_path, monkeypatch
+):
+  """A run at work saves a newer one as its last is being read."""
+  run = tmp_path / "run"
+  shutil.copytree(watched[0], run)
+  (run / "checkpoints" / "6").rename(tmp_path / "newer")
+  restore = checkpoint.Checkpoints.restore
+
+  def late(self, step, template):
+    if step == 3:
+      shutil.rmtree(run / "checkpoints" / "3")
+      (tmp_path / "newer").rename(run / "checkpoints" / "6")
+    return restore(self, step, template)
+
+  monkeypatch.setattr(checkpoint.Checkpoints, "restore", late)
+  out = tmp_path / "x.safetensors"
+  assert cli.main(["runs", "export", str(run), "--out", str(out)]) == 0
+  assert out.read_bytes() == (watched[0] / "inverter.safetensors").read_bytes()
 
 
 def test_profiles_that_end_before_they_began_are_refused(watched):

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import math
+import operator
 import shutil
 import sys
 from collections.abc import Iterator
@@ -74,8 +75,9 @@ class Checkpoints:
     if not read_only and is_first():
       _remove_unfinished(self.folder)  # Orbax does so too late for `check_room`
     newest = preservation_policy.LatestN(keep)
+    score_of = operator.itemgetter("score")
     best = preservation_policy.BestN(
-      get_metric_fn=_score,
+      get_metric_fn=score_of,
       reverse=True,  # keeps the lowest
       n=keep_best,
       keep_checkpoints_without_metrics=False,
@@ -86,7 +88,7 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(
         create=not read_only,
         read_only=read_only,
-        best_fn=_score,
+        best_fn=score_of,
         best_mode="min",
         preservation_policy=preservation_policy.AnyPreservationPolicy(
           [newest, best] if keep_best else [newest]
@@ -94,9 +96,12 @@ class Checkpoints:
       ),
     )
     self._failures, self._pending = 0, False
+    self._read_only = read_only
 
   def steps(self) -> list[int]:
     """Steps of which there is a checkpoint, newest first."""
+    if self._read_only:  # others write
+      self._manager.reload()
     return sorted(self._manager.all_steps(), reverse=True)
 
   def latest_step(self) -> int | None:
@@ -126,7 +131,7 @@ class Checkpoints:
     items = {name: args.StandardSave(arrays) for name, arrays in packed.items()}
     meta = _meta(step, config) | {"arrays": records(packed)}
     meta["digest"] = _digest_of_text(meta)
-    # Orbax sorts by score, and NaN would put all others out of order.
+    # Orbax sorts by score: NaN would put the others out of order.
     scored = score is not None and math.isfinite(score)
     with self._failures_counted():
       self._manager.save(
@@ -272,8 +277,7 @@ def _meta(step: int, config: Config) -> dict[str, Any]:
 
 
 def _remove_unfinished(folder: Path) -> None:
-  """Removes what a save that failed or was killed has written: it may fill
-  the disk."""
+  """Removes what failed or killed saves have written, large as it is."""
   for path in folder.glob("*.orbax-checkpoint-tmp*"):
     shutil.rmtree(path, ignore_errors=True)
 
@@ -283,10 +287,6 @@ def _worth_saying(record: logging.LogRecord) -> bool:
   warns of each."""
   told = ("tracked_metric", "read_only=True", "directory is read only")
   return not any(text in str(record.msg) for text in told)
-
-
-def _score(metrics: dict[str, float]) -> float:
-  return metrics["score"]
 
 
 def _digest_of_text(meta: dict[str, Any]) -> str:

@@ -1,8 +1,10 @@
 """The inverters that a run leaves behind: the last one, and the best."""
 
 import contextlib
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,32 +100,50 @@ def load_step(
     raise FileNotFoundError(
       f"{workdir} has no {FOLDER}; name the --workdir of a run that has saved."
     )
+  template = functools.cache(lambda config: _template(config, open_file))
+  tried: set[int] = set()
   with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
-    steps = checkpoints.steps()
-    if (step is not None and step not in steps) or not steps:
-      told = ", ".join(map(str, steps)) or "none"
-      raise FileNotFoundError(
-        f"{workdir} has no checkpoint of step {step}; there are: {told}."
-      )
-    for tried in [step] if step is not None else steps:
+    # Listed anew each time: a run at work removes its older ones meanwhile.
+    while left := [x for x in _steps(checkpoints, step) if x not in tried]:
+      now = left[0]
+      tried.add(now)
       try:
-        found = _restored(checkpoints, tried, open_file)
-        return found, f"step {tried} of {workdir}"
+        found = _restored(checkpoints, now, template)
+        return found, f"step {now} of {workdir}"
       except Damaged as error:
-        why = f"checkpoint {checkpoints.folder / str(tried)}: {error}"
+        why = f"checkpoint {checkpoints.folder / str(now)}: {error}"
         print(f"warning: {why}", file=sys.stderr)
-  raise ValueError(f"{why}; name another --step.")
+  raise ValueError(f"{why.removesuffix('.')}; name another --step.")
 
 
-def _restored(
-  checkpoints: Checkpoints, step: int, open_file: Opener
-) -> Inverter:
-  config = checkpoints.config(step)
+def _steps(checkpoints: Checkpoints, step: int | None) -> list[int]:
+  """The step that was asked for, or all that there are."""
+  steps = checkpoints.steps()
+  if not steps or (step is not None and step not in steps):
+    told = ", ".join(map(str, steps)) or "none"
+    which = "" if step is None else f" of step {step}"
+    raise FileNotFoundError(
+      f"{checkpoints.folder} holds no checkpoint{which}; there are: {told}."
+    )
+  return steps if step is None else [step]
+
+
+def _template(config: Config, open_file: Opener) -> tuple[Networks, TrainState]:
+  """The networks of a config, and a state of the right shapes."""
   networks = states.build_networks(config, load_generator(config, open_file))
   if start := load_start(config, open_file):
     networks = place(config, networks, start)
-  template = states.create_state(config, networks)
-  return to_inverter(config, networks, checkpoints.restore(step, template))
+  return networks, states.create_state(config, networks)
+
+
+def _restored(
+  checkpoints: Checkpoints,
+  step: int,
+  template: Callable[[Config], tuple[Networks, TrainState]],
+) -> Inverter:
+  config = checkpoints.config(step)
+  networks, state = template(config)
+  return to_inverter(config, networks, checkpoints.restore(step, state))
 
 
 class Best:
