@@ -142,6 +142,22 @@ def test_a_run_leaves_what_it_promises_and_resumes_to_the_bit(
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_devices(card, cache, tmp_path):
+  """The same data and random numbers; sums in another order."""
+  found = {}
+  for name, counts in (("same", (1, 1)), ("fewer", (4, 2))):
+    for steps, devices in zip((2, 4), counts, strict=True):
+      flags = ("--config", card, "--workdir", tmp_path / name)
+      flags += ("--run.steps", steps)
+      done = train(*flags, devices=devices, cache=cache)
+      assert done.returncode == 0, done.stderr
+    assert f"{devices} cpu device(s), from step 2 to 4" in done.stdout
+    found[name] = losses_of(tmp_path / name)
+  assert [step for step, *_ in found["fewer"]] == [1, 2, 3, 4]
+  np.testing.assert_allclose(found["fewer"], found["same"], rtol=1e-3)
+
+
+@pytest.mark.slow
 def test_a_run_looks_through_networks_and_trains_the_generator(
   card, cache, tmp_path
 ):

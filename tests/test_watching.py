@@ -512,7 +512,11 @@ def test_official_files_hold_the_same_arrays(watched, tmp_path):
 
 
 def test_steps_are_chosen_and_damage_is_named(watched, tmp_path, capsys):
-  words = ["runs", "export", str(watched[0]), "--out", str(tmp_path / "x")]
+  words = ["runs", "export", str(watched[0]), "--out"]
+  for place, told in ((tmp_path, "is a folder"), ("no/x", "no folder no;")):
+    assert cli.main([*words, str(place)]) == 2
+    assert told in capsys.readouterr().err
+  words.append(str(tmp_path / "x"))
   assert cli.main([*words, "--step", "5"]) == 2
   assert "no checkpoint of step 5; there are: 6, 3." in capsys.readouterr().err
   newest = watched[0] / "checkpoints" / "6" / "encoder"

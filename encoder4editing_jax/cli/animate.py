@@ -13,7 +13,7 @@ from encoder4editing_jax.cli.edit import (
   parse_edit,
 )
 from encoder4editing_jax.cli.invert import Text, check, find
-from encoder4editing_jax.cli.parsing import PLAIN, parse
+from encoder4editing_jax.cli.parsing import PLAIN, check_out, parse
 from encoder4editing_jax.config import ConfigError
 
 
@@ -71,8 +71,7 @@ def animate_command(argv: Sequence[str]) -> int:
     raise ConfigError("--edit and --wipe exclude each other; give one.")
   if asked.frames < 2 or asked.fps < 1:
     raise ConfigError("--frames takes 2 or more, --fps 1 or more.")
-  if Path(asked.out).exists() and not asked.overwrite:
-    raise ConfigError(f"--out {asked.out} is there already; add --overwrite.")
+  check_out(asked.out, asked.overwrite)
   from encoder4editing_jax import clips, inference
 
   clips.check_clip(asked.out)

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -33,6 +34,24 @@ def parse(
     if not error.code:  # --help
       raise
     raise ConfigError(_one_line(complaint.getvalue())) from error
+
+
+def check_out(path: str, overwrite: bool) -> None:
+  """Refuses a file that cannot be written, before any work.
+
+  Raises:
+    ConfigError: there is no folder for it, it is a folder itself, or it is
+      there and not to be replaced.
+  """
+  out = Path(path)
+  if out.is_dir():
+    raise ConfigError(f"--out {path} is a folder; name a file in it.")
+  if not out.parent.is_dir():
+    raise ConfigError(
+      f"--out {path}: there is no folder {out.parent}; make it first."
+    )
+  if out.exists() and not overwrite:
+    raise ConfigError(f"--out {path} is there already; add --overwrite.")
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from encoder4editing_jax.cli.parsing import PLAIN, parse
+from encoder4editing_jax.cli.parsing import PLAIN, check_out, parse
 from encoder4editing_jax.config import ConfigError
 
 
@@ -46,8 +45,7 @@ def export_command(argv: Sequence[str]) -> int:
   asked = parse(ExportArguments, argv, prog="e4e runs export", config=PLAIN)
   if asked.best and asked.step is not None:
     raise ConfigError("--best and --step exclude each other; give one.")
-  if Path(asked.out).exists() and not asked.overwrite:
-    raise ConfigError(f"--out {asked.out} is there already; add --overwrite.")
+  check_out(asked.out, asked.overwrite)
   from encoder4editing_jax import converters, weights
   from encoder4editing_jax.converters.start import load_start
   from encoder4editing_jax.training import export

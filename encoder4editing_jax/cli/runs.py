@@ -3,12 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from encoder4editing_jax.cli.parsing import PLAIN, nearest, parse
+from encoder4editing_jax.cli.parsing import PLAIN, check_out, nearest, parse
 from encoder4editing_jax.cli.run_export import export_command
 from encoder4editing_jax.config import ConfigError
 
@@ -110,8 +109,7 @@ def _list(argv: Sequence[str]) -> int:
 
 def _plot(argv: Sequence[str]) -> int:
   asked = parse(PlotArguments, argv, prog="e4e runs plot", config=PLAIN)
-  if Path(asked.out).exists() and not asked.overwrite:
-    raise ConfigError(f"--out {asked.out} is there already; add --overwrite.")
+  check_out(asked.out, asked.overwrite)
   from encoder4editing_jax import plotting, runs
 
   found = runs.find_runs(asked.folders)
