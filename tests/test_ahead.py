@@ -4,13 +4,14 @@ import importlib.util
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from changing import change
 from jax.experimental import topologies
 from test_step import CONFIG, EVERYTHING, batches, build
 
-from encoder4editing_jax.training import ahead, state as states
+from encoder4editing_jax.training import accumulation, ahead, state as states
 
 without_tpu = pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None,
@@ -67,3 +68,15 @@ def test_the_step_compiles_for_a_pod():
   size = sum(x.size * 4 for x in jax.tree.leaves(state))
   arguments = compiled.memory_analysis().argument_size_in_bytes
   assert arguments > size  # the whole state lies on each chip
+
+
+@pytest.mark.parametrize(("platform", "loops"), [("cpu", 0), ("tpu", 1)])
+def test_loops_are_those_of_the_platform_that_is_compiled_for(platform, loops):
+  """Not of this machine: written out for a CPU alone, see `accumulation`."""
+
+  def total(x):
+    return accumulation._scan(lambda c, i: (c + i, i), x, jnp.arange(3))
+
+  traced = jax.jit(total).trace(jnp.int32(0))
+  text = traced.lower(lowering_platforms=(platform,)).as_text()
+  assert text.count("stablehlo.while") == loops

@@ -1,5 +1,6 @@
 """Prepared data sets: building, going on, reading, describing."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -519,3 +520,22 @@ def test_a_build_that_begins_as_another_ends_says_so(
   monkeypatch.setattr(Path, moment, gone)
   with pytest.raises(DataError, match="being built by another process"):
     building.build(Recipe(str(folder), size=(8, 8)), out)
+
+
+def test_what_another_process_has_made_meanwhile_is_taken(
+  folder, tmp_path, monkeypatch
+):
+  """It ends, and lets go of its folder, after this one has looked."""
+  out, alone = tmp_path / "out", building._alone
+
+  @contextlib.contextmanager
+  def late(work, out):
+    monkeypatch.setattr(building, "_alone", alone)
+    build(folder, out)
+    with alone(work, out):
+      yield
+
+  monkeypatch.setattr(building, "_alone", late)
+  manifest = build(folder, out)
+  assert manifest == json.loads((out / "manifest.json").read_text())
+  assert not out.with_name("out.unfinished").exists()

@@ -77,17 +77,24 @@ def build(
   files = list_files(recipe)
   listed = "".join(_line(entry) for entry in files)
   plan = _plan(recipe, listed)
-  if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    manifest = _finished(out, plan, say)
-    check_rejects(manifest["rejects"], len(files), out, strict, any_kept=True)
-    return manifest
   work = Path(f"{out}{UNFINISHED}") / "work"
-  with _alone(work, out):
-    _agree(work, plan, listed)
-    _write_shards(recipe, files, work, workers, read_timeout, say)
-    manifest = finish(recipe, plan, len(files), work, out, strict)
-  say(f"{out}: {manifest['images']} images of {manifest['inputs']} files")
+  if not _is_there(out):
+    with _alone(work, out):
+      if not _is_there(out):  # since another process may have made it now
+        _agree(work, plan, listed)
+        _write_shards(recipe, files, work, workers, read_timeout, say)
+        manifest = finish(recipe, plan, len(files), work, out, strict)
+        n = manifest["images"]
+        say(f"{out}: {n} images of {manifest['inputs']} files")
+        return manifest
+  manifest = _finished(out, plan, say)
+  check_rejects(manifest["rejects"], len(files), out, strict, any_kept=True)
   return manifest
+
+
+def _is_there(out: Path) -> bool:
+  """Whether there is anything but an empty folder."""
+  return out.exists() and (not out.is_dir() or any(out.iterdir()))
 
 
 def list_files(recipe: Recipe) -> list[Files]:

@@ -62,7 +62,8 @@ def finish(
   _write_metadata(recipe, shards, made)
   _sync(made)
   os.replace(made, out)
-  shutil.rmtree(work.parent)
+  # What begins now may write there, sees `out`, and removes the folder too.
+  shutil.rmtree(work.parent, ignore_errors=True)
   return manifest
 
 
