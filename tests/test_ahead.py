@@ -55,14 +55,21 @@ def test_what_is_lowered_is_the_step_of_the_trainer():
 @pytest.mark.slow
 @without_tpu
 def test_the_step_compiles_for_a_pod():
-  """Sixteen chips of four hosts; gradients are summed by all-reduce."""
+  """Sixteen chips of four hosts; gradients are summed by all-reduce, and only
+  the codes for the pools are gathered."""
   devices = ahead.topology("v5e:4x4")
   assert len(devices) == 16 and len({d.process_index for d in devices}) == 4
   config = change(EVERYTHING, run={"batch_size": 16})
   lowered = ahead.lower_step(config, lambda: build(config), devices)
   compiled = lowered.compile()
   text = compiled.as_text()
-  assert len(re.findall(r" all-reduce(?:-start)?\(", text)) > 4
+  found = re.findall(
+    r" ((?:all|collective|ragged)-[a-z-]+?|reduce-scatter)"
+    r"(?:-start)?\(",
+    text,
+  )
+  assert set(found) == {"all-reduce", "all-gather"}
+  assert found.count("all-reduce") > 4
   assert "num_partitions=16" in text
   state = jax.eval_shape(lambda: states.create_state(config, build(config)))
   size = sum(x.size * 4 for x in jax.tree.leaves(state))
