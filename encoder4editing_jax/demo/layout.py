@@ -6,10 +6,27 @@ from typing import Any, NamedTuple
 from encoder4editing_jax.demo.engine import Engine
 from encoder4editing_jax.demo.session import Session
 
+# Small pictures fill their place; what edits do stays in sight while sliders
+# are moved.
 STYLE = """
 .gradio-container {max-width: 1180px !important; margin: auto !important}
-.face img {width: 100%; height: 100%; object-fit: contain}
+#faces {position: sticky; top: 0; z-index: 20; flex-wrap: nowrap; gap: 8px;
+  background: var(--body-background-fill); padding: 4px 0 8px}
+#faces > * {min-width: 0 !important}
+.face {aspect-ratio: 1}
+.face * {max-height: 100%}
+.face .image-container, .face .image-frame, .face button {
+  width: 100%; height: 100%}
+.face img {width: 100% !important; height: 100% !important;
+  object-fit: contain}
+#photo img {max-height: 60vh; object-fit: contain}
+#examples, #examples * {min-height: 0 !important}
+#examples, #examples .grid-wrap {height: auto !important; max-height: none}
+#examples button {height: auto !important; aspect-ratio: 1}
+#examples .grid-container {height: auto !important;
+  grid-template-columns: repeat(4, minmax(0, 1fr)) !important}
 #message {min-height: 3em}
+#faces p {text-align: center; font-weight: 600; margin: 0}
 """
 TO_EDIT, TO_MIX = "edit this face", "mix it into the face"
 WELCOME = "Drop a photo, take one, or click one of the examples."
@@ -76,9 +93,9 @@ def _photo_controls(examples: Sequence[tuple[str, str]]) -> dict[str, Any]:
     )
   found["examples"] = gr.Gallery(
     list(examples),
-    label="Examples",
     columns=4,
-    height=120,
+    height="auto",
+    show_label=False,
     allow_preview=False,
     interactive=False,
     object_fit="contain",
@@ -100,15 +117,16 @@ def _photo_controls(examples: Sequence[tuple[str, str]]) -> dict[str, Any]:
   )
   with gr.Row():
     names = {
-      "undo": "Take back a point",
-      "align": "Align and invert",
+      "undo": "Undo",
+      "align": "Align",
       "skip": "Skip alignment",
     }
     for key, text in names.items():
       found[key] = gr.Button(
         text,
         interactive=False,
-        min_width=90,
+        min_width=60,
+        scale=2 if key == "skip" else 1,
         size="md",
         elem_id=key,
         variant="secondary" if key == "undo" else "primary",
@@ -120,19 +138,22 @@ def _edit_controls(engine: Engine, reach: float) -> dict[str, Any]:
   import gradio as gr
 
   found: dict[str, Any] = {"sliders": []}
-  with gr.Row():
+  with gr.Row(elem_id="faces"):
     names = {"before": "Photo", "inverted": "Inverted", "after": "Edited"}
     for key, text in names.items():
-      found[key] = gr.Image(
-        label=text,
-        interactive=False,
-        format="png",
-        min_width=100,
-        elem_id=key,
-        elem_classes="face",
-        buttons=["fullscreen"] if key == "after" else [],
-      )
-  with gr.Accordion("Mix with another face", open=False) as found["mixing"]:
+      with gr.Column(min_width=90):
+        gr.Markdown(text)
+        found[key] = gr.Image(
+          show_label=False,
+          interactive=False,
+          format="png",
+          elem_id=key,
+          elem_classes="face",
+          buttons=[],
+        )
+  found["mixing"] = gr.Accordion("Mix with another face", open=False)
+  with found["mixing"]:
+    gr.Markdown(f"Open a second photo with *{TO_MIX}* chosen beside it.")
     with gr.Row():
       found["share"] = gr.Slider(
         0, 1, 0, step=0.05, label="Share of the other face", elem_id="share"

@@ -121,7 +121,7 @@ def _run(page: Any, host: str, port: int) -> None:
     max_file_size=MAX_FILE_SIZE,
     footer_links=[],
     css=STYLE,
-    theme=gr.themes.Soft(font=FONTS, font_mono=FONTS),
+    theme=gr.themes.Default(primary_hue="indigo", font=FONTS, font_mono=FONTS),
   )
   print(f"the page is at http://{host}:{port} (Ctrl-C ends it)", flush=True)
   try:
