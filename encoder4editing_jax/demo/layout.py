@@ -104,7 +104,10 @@ def _photo_controls(examples: Sequence[tuple[str, str]]) -> dict[str, Any]:
     buttons=[],
   )
   found["role"] = gr.Radio(
-    [TO_EDIT, TO_MIX], value=TO_EDIT, label="What for", elem_id="role"
+    [TO_EDIT, TO_MIX],
+    value=TO_EDIT,
+    label="What it is for",
+    elem_id="role",
   )
   found["message"] = gr.Markdown(WELCOME, elem_id="message")
   found["photo"] = gr.Image(

@@ -83,7 +83,7 @@ def _connect_photo(engine: Engine, c: Controls, examples: list[str]) -> None:
     return emptied | _photo_shown(c, session)
 
   def click(session: Session, event: gr.SelectData) -> dict[Any, Any]:
-    return _photo_shown(c, visits.place(session, *event.index))
+    return _photo_shown(c, visits.place(session, *map(float, event.index)))
 
   def undo(session: Session) -> dict[Any, Any]:
     return _photo_shown(c, visits.take_back(session))

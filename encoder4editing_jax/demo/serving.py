@@ -45,6 +45,8 @@ def require() -> None:
 def check_port(host: str, port: int) -> None:
   """Raises OSError unless the address can be bound."""
   try:
+    if not 0 < port < 65536:
+      raise OverflowError("ports are from 1 to 65535")
     family, kind, _, _, address = socket.getaddrinfo(
       host, port, type=socket.SOCK_STREAM
     )[0]

@@ -1,0 +1,344 @@
+"""The page in a real browser, against the server that `e4e demo` starts.
+
+With E4E_SCREENSHOTS=FOLDER it leaves demo.png and demo_phone.png there.
+"""
+
+import contextlib
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_architecture import ROOT
+
+from encoder4editing_jax import faceworld, inference
+from encoder4editing_jax.training.pictures import to_bytes
+
+pytest.importorskip(
+  "gradio",
+  minversion="6.0",
+  reason="gradio 6 is not installed; `pip install -e '.[demo]'` adds it",
+)
+playwright = pytest.importorskip(
+  "playwright.sync_api",
+  reason="playwright is not installed; `pip install playwright` adds it",
+)
+CHROMIUM = "/usr/bin/chromium"
+if not Path(CHROMIUM).exists():
+  pytest.skip(
+    f"THE PAGE IS NOT TESTED: {CHROMIUM} is missing; `apt-get install "
+    "chromium` adds it",
+    allow_module_level=True,
+  )
+FLAGS = (
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--use-fake-device-for-media-stream",
+  "--use-fake-ui-for-media-stream",
+)
+START = "import sys; from encoder4editing_jax.cli import main; sys.exit(main())"
+SMILE = faceworld.ATTRIBUTES.index("smile")
+
+
+def free_port():
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def served(log, *flags):
+  """A server of its own; yields its address and process."""
+  port = str(free_port())
+  command = [sys.executable, "-c", START, "demo", "--port", port, *flags]
+  environment = os.environ | {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
+  with log.open("w") as file:
+    process = subprocess.Popen(
+      command, cwd=ROOT, env=environment, stdout=file, stderr=file
+    )
+  try:
+    for _ in range(600):
+      if "the page is at" in log.read_text() or process.poll() is not None:
+        break
+      time.sleep(0.2)
+    assert "the page is at" in log.read_text(), log.read_text()
+    yield f"http://127.0.0.1:{port}", process
+  finally:
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+  log = tmp_path_factory.mktemp("server") / "log"
+  with served(log) as (address, _):
+    yield address
+  assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@pytest.fixture(scope="module")
+def browser():
+  with playwright.sync_playwright() as driver:
+    chromium = driver.chromium.launch(
+      executable_path=CHROMIUM, args=list(FLAGS)
+    )
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture
+def visit(browser, server):
+  """Opens the page as another visitor, at a size of the window."""
+  contexts = []
+
+  def opened(width=1180, height=900):
+    context = browser.new_context(viewport={"width": width, "height": height})
+    contexts.append(context)
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(server)
+    page.locator("#examples button").first.wait_for()
+    return page
+
+  yield opened
+  for context in contexts:
+    context.close()
+
+
+def face_file(seed=11, kind="png"):
+  pixels = to_bytes(np.asarray(faceworld.sample(seed=seed, n=1)[0]))[0]
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, kind)
+  return file.getvalue()
+
+
+def upload(page, data, name="face.png", kind="image/png"):
+  page.locator("#upload input[type=file]").set_input_files(
+    [{"name": name, "mimeType": kind, "buffer": data}]
+  )
+
+
+def message(page, text):
+  page.locator("#message").get_by_text(text).first.wait_for()
+
+
+def source(page, place):
+  return page.locator(f"#{place} img").get_attribute("src")
+
+
+def picture(page, place):
+  data = page.request.get(source(page, place)).body()
+  return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def changed(page, place, before):
+  """Waits for another picture, and returns it."""
+  page.wait_for_function(
+    "([place, before]) => document.querySelector(place + ' img')?.src "
+    "&& document.querySelector(place + ' img').src != before",
+    arg=[f"#{place}", before],
+  )
+  return picture(page, place)
+
+
+def inverted(page, data=None):
+  upload(page, data or face_file())
+  message(page, "click the left eye")
+  page.locator("#skip").click()
+  message(page, "Move the sliders")
+  page.locator("#after img").wait_for()
+
+
+def slide(page, k, key="End"):
+  before = source(page, "after")
+  slider = page.locator(f"#slider-{k} input[type=range]")
+  slider.focus()
+  slider.press(key)
+  return changed(page, "after", before)
+
+
+def screenshot(page, name):
+  if folder := os.environ.get("E4E_SCREENSHOTS"):
+    page.evaluate("document.activeElement.blur()")
+    page.wait_for_timeout(500)
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    small = shot.convert("RGB").quantize(128)
+    small.save(Path(folder) / name, optimize=True)
+
+
+def test_upload_invert_slide_and_download(visit, tmp_path):
+  page = visit()
+  inverted(page)
+  plain = picture(page, "after")
+  np.testing.assert_array_equal(plain, picture(page, "inverted"))
+  happy = slide(page, SMILE)
+  assert np.abs(happy - plain.astype(int)).max() > 60
+  screenshot(page, "demo.png")
+  page.locator("#make").click()
+  names = {}
+  links = page.locator("#files a[download]")
+  links.nth(1).wait_for()
+  for k in range(links.count()):
+    with page.expect_download() as caught:
+      links.nth(k).click()
+    path = tmp_path / caught.value.suggested_filename
+    caught.value.save_as(path)
+    names[path.name] = path
+  assert set(names) == {"face_edited.png", "latents.npz"}
+  saved = np.asarray(Image.open(names["face_edited.png"]))
+  np.testing.assert_array_equal(saved, happy)
+  generator = faceworld.load_generator()
+  latents = inference.load_latents(names["latents.npz"], generator)
+  moved = latents.w_plus[1] - latents.w_plus[0]
+  smile = np.asarray(faceworld.load_directions()["smile"])
+  np.testing.assert_allclose(moved, 3 * np.tile(smile, (10, 1)), atol=1e-4)
+  page.locator("#reset").click()
+  page.wait_for_function(
+    "document.querySelector('#slider-2 input[type=range]').value == 0"
+  )
+
+
+def test_nothing_comes_from_elsewhere(visit, server):
+  page = visit()
+  inverted(page)
+  local = (server, "data:", "blob:")
+  assert [url for url in page.asked if not url.startswith(local)] == []
+
+
+def test_five_points_align(visit):
+  page = visit()
+  upload(page, face_file())
+  message(page, "click the left eye")
+  shown = page.locator("#photo img")
+  shown.scroll_into_view_if_needed()
+  points = ((0.36, 0.5), (0.62, 0.5), (0.5, 0.6), (0.4, 0.72), (0.6, 0.72))
+  texts = ("the right eye", "the tip", "the left corner", "the right corner")
+  for (x, y), text in zip(points, (*texts, "All points"), strict=True):
+    box = shown.bounding_box()
+    place = {"x": x * box["width"], "y": y * box["height"]}
+    shown.click(position=place)
+    message(page, text)
+  page.locator("#align").click()
+  message(page, "Move the sliders")
+  page.locator("#before img").wait_for()
+  cropped = picture(page, "before")
+  assert cropped.shape == (64, 64, 3)
+  whole = np.asarray(Image.open(io.BytesIO(face_file())).convert("RGB"))
+  assert np.abs(cropped - whole.astype(int)).mean() > 2
+
+
+def huge():
+  file = io.BytesIO()
+  Image.new("1", (12000, 9000)).save(file, "png")
+  return file.getvalue()
+
+
+@pytest.mark.parametrize(
+  ("data", "name", "text"),
+  [
+    (lambda: b"no picture", "text.jpg", "not one of"),
+    (lambda: b"", "empty.jpg", "empty"),
+    (lambda: face_file(kind="jpeg")[:600], "cut.jpg", "does not work"),
+    (huge, "huge.png", "12000 x 9000 pixels"),
+  ],
+  ids=["text", "zero bytes", "truncated", "huge"],
+)
+def test_bad_uploads_have_a_message_and_the_visit_goes_on(
+  data, name, text, visit
+):
+  page = visit()
+  inverted(page)
+  upload(page, data(), name, "image/jpeg")
+  message(page, text)
+  slide(page, SMILE)  # the face is still there
+  upload(page, face_file(12))
+  message(page, "click the left eye")
+
+
+def test_other_kinds_of_files_are_refused(visit):
+  page = visit()
+  upload(page, b"words", "words.txt", "text/plain")
+  page.get_by_text(
+    re.compile("invalid file type", re.IGNORECASE)
+  ).first.wait_for()
+  inverted(page)
+
+
+def test_two_visitors_do_not_share_codes(visit):
+  first, second = visit(), visit()
+  inverted(first, face_file(21))
+  inverted(second, face_file(22))
+  before = picture(first, "inverted")
+  slide(second, SMILE)
+  moved = slide(first, SMILE)
+  back = slide(first, SMILE, "Home")
+  assert not np.array_equal(moved, back)
+  np.testing.assert_array_equal(picture(first, "inverted"), before)
+  assert not np.array_equal(before, picture(second, "inverted"))
+
+
+def test_examples_and_mixing(visit):
+  page = visit()
+  page.locator("#examples button").nth(1).click()
+  message(page, "Move the sliders")
+  page.locator("#after img").wait_for()
+  plain, before = picture(page, "after"), source(page, "after")
+  page.get_by_label("mix it into the face").check()
+  page.locator("#examples button").nth(2).click()
+  message(page, "mixed in now")
+  mixed = changed(page, "after", before)
+  assert not np.array_equal(mixed, plain)
+  np.testing.assert_array_equal(picture(page, "inverted"), plain)
+
+
+def test_a_photo_is_taken(visit):
+  page = visit()
+  page.get_by_text("Take a photo").click()
+  page.locator("#camera button:visible").first.click()
+  page.get_by_label("capture photo").click()
+  message(page, "click the left eye")
+  page.locator("#skip").click()
+  message(page, "Move the sliders")
+
+
+def test_it_fits_a_phone(visit):
+  page = visit(390, 844)
+  inverted(page)
+  slide(page, SMILE)
+  wide = page.evaluate("document.documentElement.scrollWidth")
+  assert wide <= 390
+  screenshot(page, "demo_phone.png")
+
+
+def test_it_ends_by_ctrl_c_and_names_a_port_in_use(tmp_path):
+  with served(tmp_path / "log") as (address, process):
+    port = address.rpartition(":")[2]
+    command = [sys.executable, "-c", START, "demo", "--port", port]
+    second = subprocess.run(
+      command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 2
+    assert f"port {port}" in second.stderr.splitlines()[-1]
+    assert "Traceback" not in second.stderr
+    folders = set(Path("/tmp").glob("e4e-demo-*"))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+  text = (tmp_path / "log").read_text()
+  assert text.rstrip().endswith("ended")
+  assert "Traceback" not in text
+  assert folders - set(Path("/tmp").glob("e4e-demo-*"))  # its own went
