@@ -177,8 +177,7 @@ def screenshot(page, name):
     page.evaluate("document.activeElement.blur()")
     page.wait_for_timeout(500)
     shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-    small = shot.convert("RGB").quantize(128)
-    small.save(Path(folder) / name, optimize=True)
+    shot.convert("RGB").save(Path(folder) / name, optimize=True)
 
 
 def test_upload_invert_slide_and_download(visit, tmp_path):

@@ -113,7 +113,7 @@ def _photo_controls(examples: Sequence[tuple[str, str]]) -> dict[str, Any]:
   found["photo"] = gr.Image(
     label="Click the five points here",
     interactive=False,
-    format="png",
+    format="jpeg",
     elem_id="photo",
     buttons=[],
     visible=False,
