@@ -172,11 +172,11 @@ def slide(page, k, key="End"):
   return changed(page, "after", before)
 
 
-def screenshot(page, name):
+def screenshot(page, name, whole):
   if folder := os.environ.get("E4E_SCREENSHOTS"):
     page.evaluate("document.activeElement.blur()")
     page.wait_for_timeout(500)
-    shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=whole)))
     shot.convert("RGB").save(Path(folder) / name, optimize=True)
 
 
@@ -187,7 +187,7 @@ def test_upload_invert_slide_and_download(visit, tmp_path):
   np.testing.assert_array_equal(plain, picture(page, "inverted"))
   happy = slide(page, SMILE)
   assert np.abs(happy - plain.astype(int)).max() > 60
-  screenshot(page, "demo.png")
+  screenshot(page, "demo.png", whole=True)
   page.locator("#make").click()
   names = {}
   links = page.locator("#files a[download]")
@@ -321,7 +321,11 @@ def test_it_fits_a_phone(visit):
   slide(page, SMILE)
   wide = page.evaluate("document.documentElement.scrollWidth")
   assert wide <= 390
-  screenshot(page, "demo_phone.png")
+  page.locator("#slider-13").scroll_into_view_if_needed()
+  page.wait_for_timeout(500)
+  top = page.locator("#faces").bounding_box()["y"]
+  assert 0 <= top < 844  # what edits do stays in sight
+  screenshot(page, "demo_phone.png", whole=False)
 
 
 def test_it_ends_by_ctrl_c_and_names_a_port_in_use(tmp_path):

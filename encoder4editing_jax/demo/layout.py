@@ -9,7 +9,8 @@ from encoder4editing_jax.demo.session import Session
 # Small pictures fill their place; what edits do stays in sight while sliders
 # are moved.
 STYLE = """
-.gradio-container {max-width: 1180px !important; margin: auto !important}
+.gradio-container {max-width: 1180px !important; margin: auto !important;
+  overflow: clip !important}
 #faces {position: sticky; top: 0; z-index: 20; flex-wrap: nowrap; gap: 8px;
   background: var(--body-background-fill); padding: 4px 0 8px}
 #faces > * {min-width: 0 !important}
