@@ -77,8 +77,8 @@ def served(log, *flags):
     assert "the page is at" in log.read_text(), log.read_text()
     yield f"http://127.0.0.1:{port}", process
   finally:
-    process.kill()
-    process.wait()
+    process.terminate()
+    process.wait(30)
 
 
 @pytest.fixture(scope="module")

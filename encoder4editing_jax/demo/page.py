@@ -1,14 +1,19 @@
 """The page: what its controls do."""
 
+import contextlib
+import shutil
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from encoder4editing_jax.demo import session as visits
 from encoder4editing_jax.demo.engine import Engine
 from encoder4editing_jax.demo.layout import TO_MIX, Controls, place_controls
 from encoder4editing_jax.demo.session import POINTS, Session
+
+KEPT = 3600  # seconds that files of visitors stay
 
 
 def make_page(
@@ -27,7 +32,7 @@ def make_page(
   import gradio as gr
 
   with gr.Blocks(
-    title="Invert and edit", analytics_enabled=False, delete_cache=(600, 3600)
+    title="Invert and edit", analytics_enabled=False, delete_cache=(600, KEPT)
   ) as page:
     controls = place_controls(engine, reach, examples)
     _connect_photo(engine, controls, [path for path, _ in examples])
@@ -166,6 +171,15 @@ def _connect_codes(engine: Engine, c: Controls) -> None:
     button.click(function, [c.state, c.role], _code_outputs(c), api_name=name)
 
 
+def _fresh_folder() -> Path:
+  """A folder for files to download; those of an hour ago go."""
+  for old in Path(tempfile.gettempdir()).glob("made-*"):
+    with contextlib.suppress(OSError):
+      if time.time() - old.stat().st_mtime > KEPT:
+        shutil.rmtree(old)
+  return Path(tempfile.mkdtemp(prefix="made-"))
+
+
 def _connect_edits(engine: Engine, c: Controls) -> None:
   """Whatever moves the code, and the files made of it."""
   import gradio as gr
@@ -188,7 +202,7 @@ def _connect_edits(engine: Engine, c: Controls) -> None:
       w_plus = asked(session, values)
     except ValueError as error:
       return _refused(c, error)
-    paths = visits.save(session, engine, w_plus, Path(mkdtemp()))
+    paths = visits.save(session, engine, w_plus, _fresh_folder())
     return {c.files: gr.update(value=list(map(str, paths)), visible=True)}
 
   gr.on(

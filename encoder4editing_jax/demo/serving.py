@@ -19,6 +19,7 @@ from encoder4editing_jax.demo.page import make_page
 from encoder4editing_jax.training.pictures import to_bytes
 
 MAX_FILE_SIZE = "40mb"
+VISITORS = 200  # whose photos are kept, at 7 MB each
 FONTS = ("system-ui", "sans-serif")  # of the visitor's machine
 
 
@@ -121,6 +122,7 @@ def _run(page: Any, host: str, port: int) -> None:
     prevent_thread_lock=True,
     ssr_mode=False,
     max_file_size=MAX_FILE_SIZE,
+    state_session_capacity=VISITORS,
     footer_links=[],
     css=STYLE,
     theme=gr.themes.Default(primary_hue="indigo", font=FONTS, font_mono=FONTS),
