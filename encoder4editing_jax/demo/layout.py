@@ -11,7 +11,7 @@ from encoder4editing_jax.demo.session import Session
 STYLE = """
 .gradio-container {max-width: 1180px !important; margin: auto !important;
   overflow: clip !important}
-#faces {position: sticky; top: 0; z-index: 20; flex-wrap: nowrap; gap: 8px;
+#faces {position: sticky; top: 0; z-index: 1000; flex-wrap: nowrap; gap: 8px;
   background: var(--body-background-fill); padding: 4px 0 8px}
 #faces > * {min-width: 0 !important}
 .face {aspect-ratio: 1}
@@ -138,23 +138,10 @@ def _photo_controls(examples: Sequence[tuple[str, str]]) -> dict[str, Any]:
   return found
 
 
-def _edit_controls(engine: Engine, reach: float) -> dict[str, Any]:
+def _mixing_controls(engine: Engine) -> dict[str, Any]:
   import gradio as gr
 
-  found: dict[str, Any] = {"sliders": []}
-  with gr.Row(elem_id="faces"):
-    names = {"before": "Photo", "inverted": "Inverted", "after": "Edited"}
-    for key, text in names.items():
-      with gr.Column(min_width=90):
-        gr.Markdown(text)
-        found[key] = gr.Image(
-          show_label=False,
-          interactive=False,
-          format="png",
-          elem_id=key,
-          elem_classes="face",
-          buttons=[],
-        )
+  found: dict[str, Any] = {}
   found["mixing"] = gr.Accordion("Mix with another face", open=False)
   with found["mixing"]:
     gr.Markdown(f"Open a second photo with *{TO_MIX}* chosen beside it.")
@@ -168,20 +155,46 @@ def _edit_controls(engine: Engine, reach: float) -> dict[str, Any]:
         label="In which layers",
         min_width=120,
       )
-  with gr.Row():
-    for k, name in enumerate(engine.directions):
-      found["sliders"].append(
-        gr.Slider(
-          -reach,
-          reach,
-          0,
-          step=reach / 30,
-          label=name.replace("_", " "),
-          min_width=210,
-          elem_id=f"slider-{k}",
+  return found
+
+
+def _slider(k: int, name: str, reach: float) -> Any:
+  import gradio as gr
+
+  return gr.Slider(
+    -reach,
+    reach,
+    0,
+    step=reach / 30,
+    label=name.replace("_", " "),
+    min_width=210,
+    elem_id=f"slider-{k}",
+    buttons=[],
+  )
+
+
+def _edit_controls(engine: Engine, reach: float) -> dict[str, Any]:
+  import gradio as gr
+
+  found: dict[str, Any] = {}
+  with gr.Row(elem_id="faces"):
+    names = {"before": "Photo", "inverted": "Inverted", "after": "Edited"}
+    for key, text in names.items():
+      with gr.Column(min_width=90):
+        gr.Markdown(text)
+        found[key] = gr.Image(
+          show_label=False,
+          interactive=False,
+          format="png",
+          elem_id=key,
+          elem_classes="face",
           buttons=[],
         )
-      )
+  found |= _mixing_controls(engine)
+  with gr.Row():
+    found["sliders"] = [
+      _slider(k, name, reach) for k, name in enumerate(engine.directions)
+    ]
   with gr.Row():
     found["reset"] = gr.Button("All sliders to 0", elem_id="reset")
     found["make"] = gr.Button(

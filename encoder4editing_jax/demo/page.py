@@ -13,6 +13,10 @@ from encoder4editing_jax.demo.engine import Engine
 from encoder4editing_jax.demo.layout import TO_MIX, Controls, place_controls
 from encoder4editing_jax.demo.session import POINTS, Session
 
+QUIET: dict[str, Any] = {
+  "show_progress": "hidden",
+  "api_visibility": "private",
+}
 KEPT = 3600  # seconds that files of visitors stay
 
 
@@ -35,7 +39,8 @@ def make_page(
     title="Invert and edit", analytics_enabled=False, delete_cache=(600, KEPT)
   ) as page:
     controls = place_controls(engine, reach, examples)
-    _connect_photo(engine, controls, [path for path, _ in examples])
+    _connect_photo(engine, controls)
+    _connect_examples(engine, controls, [path for path, _ in examples])
     _connect_codes(engine, controls)
     _connect_edits(engine, controls)
   return page
@@ -70,51 +75,62 @@ def _photo_shown(c: Controls, session: Session) -> dict[Any, Any]:
   }
 
 
-def _connect_photo(engine: Engine, c: Controls, examples: list[str]) -> None:
+def _seen(c: Controls) -> list[Any]:
+  photo = [c.photo, c.message, c.undo, c.align, c.skip]
+  return [c.state, *photo, c.upload, c.camera]
+
+
+def _taken(
+  engine: Engine, c: Controls, session: Session, path: str | None
+) -> dict[Any, Any]:
+  """What the page shows when a file has come; its place is free again."""
+  emptied = {c.upload: None, c.camera: None}
+  if path is None:
+    return emptied
+  try:
+    data = Path(path).read_bytes()
+    session = visits.open_photo(session, data, path, engine.size)
+  except (OSError, ValueError) as error:
+    return emptied | _refused(c, error)
+  return emptied | _photo_shown(c, session)
+
+
+def _connect_photo(engine: Engine, c: Controls) -> None:
   """Photos that come, and points on them."""
   import gradio as gr
 
-  seen = [c.state, c.photo, c.message, c.undo, c.align, c.skip]
-
   def take(session: Session, path: str | None) -> dict[Any, Any]:
-    emptied = {c.upload: None, c.camera: None}
-    if path is None:
-      return emptied
-    try:
-      data = Path(path).read_bytes()
-      session = visits.open_photo(session, data, path, engine.size)
-    except (OSError, ValueError) as error:
-      return emptied | _refused(c, error)
-    return emptied | _photo_shown(c, session)
+    return _taken(engine, c, session, path)
 
   def click(session: Session, event: gr.SelectData) -> dict[Any, Any]:
+    if session.photo is None:  # the server has begun anew
+      return _refused(
+        c, ValueError("this visit is over; open the photo again.")
+      )
     return _photo_shown(c, visits.place(session, *map(float, event.index)))
 
   def undo(session: Session) -> dict[Any, Any]:
     return _photo_shown(c, visits.take_back(session))
 
-  quiet: dict[str, Any] = {"show_progress": "hidden"}
-  emptied = [c.upload, c.camera]
-  c.upload.upload(
-    take, [c.state, c.upload], [*seen, *emptied], api_name="photo"
-  )
-  c.camera.input(
-    take, [c.state, c.camera], [*seen, *emptied], api_visibility="private"
-  )
-  quiet["api_visibility"] = "private"
-  c.photo.select(click, c.state, seen, **quiet)
-  c.undo.click(undo, c.state, seen, **quiet)
+  seen = _seen(c)
+  c.upload.upload(take, [c.state, c.upload], seen, api_name="photo")
+  c.camera.input(take, [c.state, c.camera], seen, api_visibility="private")
+  c.photo.select(click, c.state, seen, **QUIET)
+  c.undo.click(undo, c.state, seen, **QUIET)
 
-  def example(session: Session, event: gr.SelectData) -> dict[Any, Any]:
-    return take(session, examples[event.index])
 
-  chosen = c.examples.select(example, c.state, [*seen, *emptied], **quiet)
-  outputs = _code_outputs(c)
-  chosen.then(
-    lambda s, role: _inverted(engine, c, s, role),
-    [c.state, c.role],
-    outputs,
-    **quiet,
+def _connect_examples(engine: Engine, c: Controls, paths: list[str]) -> None:
+  """Examples are inverted at once."""
+  import gradio as gr
+
+  def take(session: Session, event: gr.SelectData) -> dict[Any, Any]:
+    return _taken(engine, c, session, paths[event.index])
+
+  def invert(session: Session, role: str) -> dict[Any, Any]:
+    return _inverted(engine, c, session, role)
+
+  c.examples.select(take, c.state, _seen(c), **QUIET).then(
+    invert, [c.state, c.role], _code_outputs(c), **QUIET
   )
 
 
@@ -215,16 +231,6 @@ def _connect_edits(engine: Engine, c: Controls) -> None:
     api_name="edit",
   )
   c.reset.click(
-    lambda *values: [0] * len(values),
-    c.sliders,
-    c.sliders,
-    show_progress="hidden",
-    api_visibility="private",
-  ).then(
-    edit,
-    [c.state, *live],
-    c.after,
-    show_progress="hidden",
-    api_visibility="private",
-  )
+    lambda *values: [0] * len(values), c.sliders, c.sliders, **QUIET
+  ).then(edit, [c.state, *live], c.after, **QUIET)
   c.make.click(make, [c.state, *live], [c.files, c.message], api_name="files")
