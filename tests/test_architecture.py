@@ -38,8 +38,8 @@ FLOORS = (
     "inference",
     "evaluating",
     "reports",
-    "cli",
     "demo",
+    "cli",
     "train",
   ),
   ("__main__",),
@@ -54,6 +54,7 @@ RANKS = {
 OWNERS = {
   "av": ("clips.py",),
   "array_record": ("data/",),
+  "gradio": ("demo/",),
   "grain": ("data/",),
   "orbax": ("training/checkpoint.py",),
   "safetensors": ("weights.py",),

@@ -12,6 +12,7 @@ from encoder4editing_jax.cli.about import doctor, info
 from encoder4editing_jax.cli.animate import animate_command
 from encoder4editing_jax.cli.convert import convert_command, weights_command
 from encoder4editing_jax.cli.data import data_command
+from encoder4editing_jax.cli.demo import demo_command
 from encoder4editing_jax.cli.edit import edit_command
 from encoder4editing_jax.cli.evaluate import evaluate_command
 from encoder4editing_jax.cli.invert import invert_command
@@ -33,6 +34,7 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
   edit     paint such codes, moved along directions
   mix      paint such codes with layers of others
   animate  make a clip of such codes
+  demo     serve a page in the browser to do all this
   evaluate say how near pictures are to what they should be
   info     say what is in a file of weights
   doctor   print versions and devices, and test one picture
@@ -67,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "edit": edit_command,
     "mix": mix_command,
     "animate": animate_command,
+    "demo": demo_command,
     "evaluate": evaluate_command,
     "info": info,
     "doctor": doctor,
