@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -38,6 +39,11 @@ def free_port():
     return probe.getsockname()[1]
 
 
+def _hears_ctrl_c() -> None:
+  """Children of a shell's background jobs are born deaf to it."""
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def served(log, *flags):
   """A server of its own; yields its address and process."""
@@ -46,7 +52,12 @@ def served(log, *flags):
   environment = os.environ | {"XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
   with log.open("w") as file:
     process = subprocess.Popen(
-      command, cwd=ROOT, env=environment, stdout=file, stderr=file
+      command,
+      cwd=ROOT,
+      env=environment,
+      stdout=file,
+      stderr=file,
+      preexec_fn=_hears_ctrl_c,
     )
   try:
     for _ in range(600):
