@@ -7,12 +7,15 @@ come from any detector, as points (x, y) in pixels: the 68 of iBUG 300-W, or 5
 viewer sees it). Pictures here are bytes, `[h w 3]`, and live on the host.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy import ndimage
+
+SHARPNESS = 8  # of the seam between faces whose crops overlap
 
 
 class _View(NamedTuple):
@@ -180,6 +183,7 @@ def unalign(
   face: UInt8[np.ndarray, "s s 3"],
   landmarks: Any,
   feather: float = 0.1,
+  others: Sequence[Any] = (),
 ) -> UInt8[np.ndarray, "h w 3"]:
   """A picture with an edited crop pasted back where it was cut out.
 
@@ -188,6 +192,8 @@ def unalign(
     face: its crop, edited; of any side.
     landmarks: those that it was cut out by.
     feather: width of the soft edge as a part of the side; 0 for a hard one.
+    others: landmarks of faces that were pasted before; where crops overlap,
+      each face keeps what is nearer to its middle.
 
   Returns:
     A new picture; outside of the crop it has the bytes of `image`.
@@ -212,16 +218,37 @@ def unalign(
   )
   points = np.stack([columns.ravel(), rows.ravel()], 1)
   at = to_crop(points, landmarks, side).reshape(*columns.shape, 2)
-  weight = _mask((at + 0.5) / side, feather)[..., None]
+  weight = _mask((at + 0.5) / side, feather)
+  weight *= _share(points, landmarks, others).reshape(weight.shape)
   pasted = image.copy()
   part = pasted[low[1] : high[1], low[0] : high[0]]
+  weight = weight[..., None]
   part[...] = np.rint(_sampled(face, at) * weight + part * (1 - weight))
   return pasted
 
 
+def _inwards(place: np.ndarray) -> np.ndarray:
+  """Distance from the edge of the crop; place is in [0, 1] inside."""
+  return np.minimum(place, 1 - place).min(-1)
+
+
+def _share(
+  points: np.ndarray, landmarks: Any, others: Sequence[Any]
+) -> np.ndarray:
+  """A face's part at points of the picture among all that lie there."""
+
+  def claim(one: Any) -> np.ndarray:
+    return _inwards(to_crop(points, one, 1) + 0.5).clip(0) ** SHARPNESS
+
+  if not others:
+    return np.ones(len(points))
+  mine = claim(landmarks)
+  return mine / np.maximum(mine + sum(map(claim, others)), 1e-30)
+
+
 def _mask(place: np.ndarray, feather: float) -> np.ndarray:
   """1 inside of the crop, 0 outside, smooth between; place is in [0, 1]."""
-  inwards = np.minimum(place, 1 - place).min(-1)
+  inwards = _inwards(place)
   if not feather:
     return (inwards >= 0).astype(np.float64)
   t = np.clip(inwards / feather, 0, 1)

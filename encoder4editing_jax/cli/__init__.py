@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from encoder4editing_jax import __version__
 from encoder4editing_jax.cli.about import doctor, info
+from encoder4editing_jax.cli.align import align_command
 from encoder4editing_jax.cli.animate import animate_command
 from encoder4editing_jax.cli.convert import convert_command, weights_command
 from encoder4editing_jax.cli.data import data_command
@@ -20,6 +21,7 @@ from encoder4editing_jax.cli.mix import mix_command
 from encoder4editing_jax.cli.parsing import nearest
 from encoder4editing_jax.cli.runs import runs_command
 from encoder4editing_jax.cli.train import train_command as train_command
+from encoder4editing_jax.cli.unalign import unalign_command
 from encoder4editing_jax.config import ConfigError
 
 USAGE = """\
@@ -30,6 +32,8 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
   convert  convert a published checkpoint, and say what it is
   weights  fill the folder of networks that losses look through
   data     prepare images for training, and say what is in a data set
+  align    cut faces out of photos, as encoders expect them
+  unalign  paste edited faces back into their photos
   invert   turn pictures into codes, and paint these
   edit     paint such codes, moved along directions
   mix      paint such codes with layers of others
@@ -65,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     "weights": weights_command,
     "data": data_command,
     "runs": runs_command,
+    "align": align_command,
+    "unalign": unalign_command,
     "invert": invert_command,
     "edit": edit_command,
     "mix": mix_command,

@@ -129,11 +129,18 @@ def write(paths: Sequence[Path], images: Any, latents: Any) -> None:
 
 def report(asked: Any, paths: Sequence[Path], failed: dict[str, str]) -> int:
   """Says what was written and what could not be read; the exit status."""
-  if asked.json:
-    written = [str(path) for path in paths]
-    print(json.dumps({"written": written, "failed": failed}))
+  done = f"{max(len(paths) - 1, 0)} pictures and their codes in {asked.out}"
+  return tell(asked.json, done, paths, failed)
+
+
+def tell(
+  as_json: bool, done: str, written: Sequence[Path], failed: dict[str, str]
+) -> int:
+  """Prints what was done, or all of it as JSON; 1 if something failed."""
+  if as_json:
+    print(json.dumps({"written": [*map(str, written)], "failed": failed}))
   else:
-    print(f"{max(len(paths) - 1, 0)} pictures and their codes in {asked.out}")
+    print(done)
   for name, reason in failed.items():
     print(f"left out: {name}: {reason}", file=sys.stderr)
   return 1 if failed else 0

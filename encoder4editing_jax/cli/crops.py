@@ -1,0 +1,137 @@
+"""What `e4e align` writes and `e4e unalign` reads: crops, and their records."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from encoder4editing_jax.config import ConfigError
+
+FORMAT = 1
+
+
+class Photo(NamedTuple):
+  """Pixels `[h w 3]` of a picture as it is shown, and its colour profile."""
+
+  pixels: Any
+  profile: bytes | None
+
+
+class Record(NamedTuple):
+  """How a crop was cut out of its source: what lies beside it as NAME.json.
+
+  `source` is an absolute path, `source_size` width and height as it is shown,
+  `landmarks` are (x, y) in its pixels, `face` counts from the largest, and
+  `detector` says where the landmarks are from.
+  """
+
+  source: str
+  source_size: tuple[int, int]
+  landmarks: list[list[float]]
+  size: int
+  warp_size: int
+  face: int
+  detector: str
+
+
+def open_photo(path: str | Path, max_megapixels: float) -> Photo:
+  """Opens a picture.
+
+  Raises:
+    OSError, ValueError: it cannot be read; says why.
+  """
+  import numpy as np
+
+  from encoder4editing_jax.data import images
+
+  data = Path(path).read_bytes()
+  try:
+    pixels = np.asarray(images.open_rgb(data, max_megapixels))
+  except images.UnreadableImage as error:
+    reason = str(error).replace("data.max_megapixels", "--max_megapixels")
+    raise images.UnreadableImage(reason) from None
+  return Photo(pixels, images.rgb_profile(data))
+
+
+def save_photo(path: Path, photo: Photo) -> None:
+  """Writes a PNG."""
+  from PIL import Image
+
+  from encoder4editing_jax import files
+
+  with files.replacing(path) as unfinished:
+    image = Image.fromarray(photo.pixels)
+    image.save(unfinished, icc_profile=photo.profile)
+
+
+def save_record(path: Path, record: Record) -> None:
+  """Writes a record as JSON."""
+  from encoder4editing_jax import files
+
+  text = json.dumps({"format": FORMAT} | record._asdict(), indent=1)
+  files.replace_text(path, text + "\n")
+
+
+def load_record(path: Path) -> Record:
+  """Reads a record.
+
+  Raises:
+    FileNotFoundError: there is none.
+    ValueError: the file is something else.
+  """
+  from encoder4editing_jax import align
+
+  try:
+    found = json.loads(path.read_text())
+    if found.pop("format") != FORMAT:
+      raise ValueError("its format is another version's")
+    record = Record(**found)
+    width, height = map(int, record.source_size)
+    align.crop_quad(record.landmarks)
+    Path(record.source)
+  except FileNotFoundError:
+    raise FileNotFoundError(
+      f"there is no {path}; name the folder of the crops that `e4e align` "
+      "wrote with --sidecars."
+    ) from None
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"{path}: no record of `e4e align` ({error}).") from None
+  return record._replace(source_size=(width, height))
+
+
+def reason(error: Exception) -> str:
+  """An error in one line."""
+  return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_new(
+  paths: Iterable[Path], inputs: Sequence[str | Path], overwrite: bool
+) -> None:
+  """Refuses results that would replace an input, or what is there already.
+
+  Raises:
+    ConfigError: naming the first.
+  """
+  used = {Path(path).resolve() for path in inputs}
+  for path in paths:
+    if path.resolve() in used:
+      raise ConfigError(f"{path} is an input; name another --out.")
+    if path.exists() and not overwrite:
+      raise ConfigError(
+        f"{path} is there already; name another --out, or --overwrite."
+      )
+
+
+def check_names(sources: Sequence[str]) -> None:
+  """Refuses two pictures whose results would have one name.
+
+  Raises:
+    ConfigError: naming both.
+  """
+  known: dict[str, str] = {}
+  for path in sources:
+    if (other := known.setdefault(Path(path).stem, path)) != path:
+      raise ConfigError(
+        f"{other} and {path} would both become {Path(path).stem}.png; do them "
+        "into two folders."
+      )
