@@ -86,7 +86,7 @@ def open_detector(path: str | Path, kind: str = "") -> Detector:
 
 def _shrunk(
   image: UInt8[np.ndarray, "h w 3"], side: int
-) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
+) -> tuple[UInt8[np.ndarray, "y x 3"], float]:
   """With a longer side of at most `side`; and the factor."""
   factor = min(1.0, side / max(image.shape[:2]))
   if factor == 1:
@@ -115,7 +115,7 @@ def _yunet(path: str) -> Find:
       _, rows = net.detect(np.ascontiguousarray(small[..., ::-1]))
       faces = [
         _of_yunet(row / factor)
-        for row in np.float64(() if rows is None else rows)
+        for row in np.asarray(() if rows is None else rows, np.float64)
       ]
       known += [face for face in faces if not _is_known(face, known)]
       if factor == 1:
@@ -144,7 +144,7 @@ def _dlib(path: str) -> Find:
 
   predictor = dlib.shape_predictor(path)
   boxes = dlib.get_frontal_face_detector()
-  blank = np.zeros((64, 64, 3), np.uint8)
+  blank: np.ndarray = np.zeros((64, 64, 3), np.uint8)
   n = predictor(blank, dlib.rectangle(8, 8, 55, 55)).num_parts
   if n != 68:
     raise ValueError(f"it has {n} points; the predictor of 68 is needed")

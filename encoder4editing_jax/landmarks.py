@@ -33,7 +33,7 @@ class Face(NamedTuple):
   def area(self) -> float:
     """Of the box, in pixels."""
     left, top, right, bottom = self.box
-    return (right - left) * (bottom - top)
+    return float((right - left) * (bottom - top))
 
 
 Faces = dict[str, list[Face]]
@@ -79,7 +79,7 @@ def read(path: str | Path) -> Faces:
     found = reader(path)
   except FileNotFoundError:
     raise FileNotFoundError(f"{path} is not there; check the path.") from None
-  except (EOFError, ValueError, zipfile.BadZipFile) as error:
+  except (EOFError, ValueError, csv.Error, zipfile.BadZipFile) as error:
     raise ValueError(f"{path}: {error or 'the file is cut off'}") from None
   if not found:
     raise ValueError(f"{path}: it holds no landmarks.")
@@ -97,17 +97,18 @@ def _read_json(path: Path) -> Faces:
   return {ONE: _faces(value)}
 
 
-def _read_npy(path: Path) -> Faces:
-  return {ONE: _faces(np.load(path, allow_pickle=False))}
-
-
-def _read_npz(path: Path) -> Faces:
-  with np.load(path, allow_pickle=False) as file:
+def _read_numpy(path: Path) -> Faces:
+  loaded = np.load(path, allow_pickle=False)
+  if isinstance(loaded, np.ndarray):
+    return {ONE: _faces(loaded)}
+  with loaded as file:
     return {name: _faces(points, name) for name, points in file.items()}
 
 
 def _faces(value: Any, name: str = ONE) -> list[Face]:
-  """Of one face `[p 2]`, or of several `[f p 2]` with 68 or 5 points each."""
+  """Of one face `[p 2]`, of several `[f p 2]`, or of none (empty)."""
+  if value is None or (_depth(value) and not len(value)):
+    return []
   where = f"{name}: " if name else ""
   several = _depth(value) == 3
   faces = []
@@ -131,34 +132,36 @@ def _depth(value: Any) -> int:
 def _read_csv(path: Path) -> Faces:
   with path.open(newline="", encoding="utf-8-sig") as file:
     rows = [(k, row) for k, row in enumerate(csv.reader(file), 1) if any(row)]
-  if rows and not any(map(_is_number, rows[0][1])):
-    rows = rows[1:]
+  if rows and len(rows[0][1]) in COLUMNS:
+    header = not any(map(_is_number, rows[0][1]))
+    rows = rows[header:]
   if rows and len(rows[0][1]) == 2:
-    points = [_numbers(row, k) for k, row in rows]
+    points = [_numbers(row, k, (2,)) for k, row in rows]
     return {ONE: _faces(points)}
   found: Faces = {}
   for k, row in rows:
     name = row[0].strip() if len(row) % 2 else ONE
-    points = np.reshape(_numbers(row[len(row) % 2 :], k, len(row)), (-1, 2))
+    numbers = _numbers(row, k, COLUMNS[1:])
     try:
-      found.setdefault(name, []).append(face_of(points))
+      face = face_of(np.reshape(numbers, (-1, 2)))
+      found.setdefault(name, []).append(face)
     except ValueError as error:
       raise ValueError(f"row {k}: {error}") from None
   return found
 
 
-def _numbers(row: list[str], k: int, length: int | None = None) -> list[float]:
-  """Cells of a row as numbers; its whole length has to be one of `COLUMNS`."""
-  length = length or len(row)
-  if length not in COLUMNS:
+def _numbers(row: list[str], k: int, columns: tuple[int, ...]) -> list[float]:
+  """Cells of a row but for its name."""
+  if len(row) not in columns:
     raise ValueError(
-      f"row {k} has {length} columns; write x,y (a row for each point), or 10 "
-      "or 136 numbers (a row for each face), with a name before them or none, "
-      "and commas between."
+      f"row {k} has {len(row)} columns; write x,y (a row for each point), or "
+      "10 or 136 numbers (a row for each face), with a name before them or "
+      "none, and commas between."
     )
-  if wrong := [cell for cell in row if not _is_number(cell)]:
+  cells = row[len(row) % 2 :]
+  if wrong := [cell for cell in cells if not _is_number(cell)]:
     raise ValueError(f"row {k}: {wrong[0]!r} is no number.")
-  return [float(cell) for cell in row]
+  return [float(cell) for cell in cells]
 
 
 def _is_number(text: str) -> bool:
@@ -172,8 +175,8 @@ def _is_number(text: str) -> bool:
 _READERS = {
   ".json": _read_json,
   ".csv": _read_csv,
-  ".npy": _read_npy,
-  ".npz": _read_npz,
+  ".npy": _read_numpy,
+  ".npz": _read_numpy,
 }
 
 
@@ -192,22 +195,18 @@ def match(path: str | Path, pictures: Sequence[str]) -> Faces:
     ValueError: a file that holds no landmarks, names none of several pictures,
       or none of these.
   """
-  if Path(path).is_dir():
-    files = {picture: _file_for(Path(path), picture) for picture in pictures}
-    found = {
-      picture: _pick(read(file), file, picture)
-      for picture, file in files.items()
-      if file
-    }
-  else:
-    every = read(path)
-    if ONE in every and len(pictures) > 1:
-      raise ValueError(
-        f"{path} names no picture, and there are {len(pictures)}; name them in "
-        "it, or give a folder with a file for each."
-      )
-    found = {picture: _pick(every, path, picture) for picture in pictures}
-  found = {picture: faces for picture, faces in found.items() if faces}
+  found = {}
+  every = {} if Path(path).is_dir() else read(path)
+  if ONE in every and len(pictures) > 1:
+    raise ValueError(
+      f"{path} names no picture, and there are {len(pictures)}; name them in "
+      "it, or give a folder with a file for each."
+    )
+  for picture in pictures:
+    file = _file_for(Path(path), picture) if Path(path).is_dir() else path
+    faces = _pick(every or read(file), file, picture) if file else None
+    if faces is not None:
+      found[picture] = faces
   if pictures and not found:
     raise ValueError(
       f"{path} holds landmarks of none of the pictures ({pictures[0]}); names "
@@ -225,8 +224,8 @@ def _file_for(folder: Path, picture: str) -> Path | None:
   return there[0] if there else None
 
 
-def _pick(every: Faces, file: str | Path, picture: str) -> list[Face]:
-  """What a file says of one picture; nothing if it names others."""
+def _pick(every: Faces, file: str | Path, picture: str) -> list[Face] | None:
+  """What a file says of one picture; None if it names others only."""
   if ONE in every and len(every) > 1:
     raise ValueError(f"{file}: some rows name a picture and others do not.")
   if ONE in every:
@@ -237,4 +236,4 @@ def _pick(every: Faces, file: str | Path, picture: str) -> list[Face]:
     for key in (tail.as_posix(), tail.with_suffix("").as_posix()):
       if key in every:
         return every[key]
-  return []
+  return None

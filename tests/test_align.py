@@ -93,6 +93,24 @@ def test_an_edit_appears_in_the_picture_and_nowhere_else():
   assert not ((hard != image) & (hard != 255)).any()
 
 
+def test_faces_whose_crops_overlap_keep_their_middles_in_any_order():
+  """As edits of neighbours in a photo: neither face covers the other's."""
+  image = smooth(380, 560)
+  left, right = (FIVE + np.array(move) for move in ((80, 90), (230, 80)))
+  grey = [np.full((128, 128, 3), value, np.uint8) for value in (0, 255)]
+  both = align.unalign(image, grey[0], left)
+  both = align.unalign(both, grey[1], right, others=[left])
+  other = align.unalign(image, grey[1], right)
+  other = align.unalign(other, grey[0], left, others=[right])
+  for points, value in ((left, 0), (right, 255)):
+    at = tuple(np.int64(points).T[::-1])
+    assert (both[at] == value).all()
+  assert (align.unalign(other, grey[1], right)[at] == 255).all()
+  assert np.abs(np.int16(both) - other).mean() < 1
+  alone = align.unalign(image, grey[0], left, others=[right + 900])
+  np.testing.assert_array_equal(alone, align.unalign(image, grey[0], left))
+
+
 @pytest.mark.parametrize(
   ("landmarks", "message"),
   [

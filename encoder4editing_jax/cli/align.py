@@ -51,18 +51,16 @@ class AlignArguments:
   """yunet, dlib or mediapipe, for a model with another ending."""
 
   demo: bool = False
-  """Or a drawn photo of three faces, which is kept in DIR_photos."""
+  """Or all three faces of a drawn photo, which is kept in DIR_photos."""
 
   face: Annotated[str, tyro.conf.arg(metavar="largest|all|INDEX")] = ""
-  """Which faces; 0 is the largest. With all, crops are NAME_0.png, NAME_1.png
-  and so on. The largest by default, with --demo all."""
+  """Which; 0 is the largest, the default. All become NAME_0.png and so on."""
 
   size: int = 256
   """Side of the crops."""
 
-  warp_size: int | None = None
-  """Side before shrinking to this; FFHQ has 4096 for 1024. As size if left
-  out."""
+  warp_size: int = 0
+  """Side of the cut before it is shrunk; FFHQ: 4096 for 1024. 0: as size."""
 
   max_megapixels: float = 100.0
   """Larger photos are left out."""
@@ -90,7 +88,6 @@ def align_command(argv: Sequence[str]) -> int:
   if asked.demo:
     _draw(asked)
   locate = _locator(asked, photos)
-  Path(asked.out).mkdir(parents=True, exist_ok=True)
   written: list[Path] = []
   failed: dict[str, str] = {}
   for path in tqdm(photos, disable=None, unit="photo"):
@@ -117,8 +114,8 @@ def _check(asked: AlignArguments) -> None:
     raise ConfigError("there is nothing to align; give files or folders.")
   if asked.face not in ("", "largest", "all") and not asked.face.isdecimal():
     raise ConfigError(f"--face {asked.face}: write largest, all or a number.")
-  if asked.size < 1 or (asked.warp_size or 1) < 1:
-    raise ConfigError("--size and --warp_size take 1 or more.")
+  if asked.size < 1 or asked.warp_size < 0:
+    raise ConfigError("--size takes 1 or more, --warp_size 0 or more.")
 
 
 def _demo_files(asked: AlignArguments) -> tuple[Path, Path]:
@@ -153,7 +150,9 @@ def _check_places(asked: AlignArguments, photos: Sequence[str]) -> None:
     there = sorted(out.iterdir()) if out.is_dir() else []
     parts = [(re.fullmatch(r"(.+)_\d+", p.stem), p) for p in there]
     results = [p for m, p in parts if m and m[1] in stems and p.suffix in ends]
-  inputs = [] if asked.demo else [*photos, *_landmark_files(asked)]
+  inputs: list[str | Path] = []
+  if not asked.demo:
+    inputs = [*photos, *_landmark_files(asked)]
   drawn = _demo_files(asked) if asked.demo else ()
   check_new([*results, *drawn], inputs, asked.overwrite)
 
@@ -216,13 +215,14 @@ def _cut(
   """Writes the crops of a photo, and gives their paths."""
   from encoder4editing_jax.align import align
 
+  out, warp_size = Path(asked.out), asked.warp_size or asked.size
   photo = open_photo(path, asked.max_megapixels)
   faces, detector = locate(path, photo.pixels)
   for index in _chosen(asked, len(faces)):
     stem = Path(path).stem + (f"_{index}" if _all(asked) else "")
     points = faces[index].landmarks
     try:
-      crop = align(photo.pixels, points, asked.size, asked.warp_size)
+      crop = align(photo.pixels, points, asked.size, warp_size)
     except ValueError as error:
       failed[path] = f"face {index}: {reason(error)}"
       continue
@@ -231,11 +231,11 @@ def _cut(
       source_size=photo.pixels.shape[1::-1],
       landmarks=points.tolist(),
       size=asked.size,
-      warp_size=asked.warp_size or asked.size,
+      warp_size=warp_size,
       face=index,
       detector=detector,
     )
-    place = Path(asked.out) / f"{stem}.png"
-    save_photo(place, Photo(crop, photo.profile))
-    save_record(place.with_name(f"{stem}.json"), record)
-    yield place
+    out.mkdir(parents=True, exist_ok=True)
+    save_photo(out / f"{stem}.png", Photo(crop, photo.profile))
+    save_record(out / f"{stem}.json", record)
+    yield out / f"{stem}.png"

@@ -131,9 +131,8 @@ def _by_photo(
       failed[path] = reason(error)
       continue
     photos.setdefault(source, []).append(_Crop(path, record))
-  if len(photos) == 1 and asked.source:
-    _check_one(asked, next(iter(photos.values())))
-  for crops in photos.values():
+  for source, crops in photos.items():
+    _check_one(source, crops)
     crops.sort(key=lambda crop: crop.record.face)
   return photos
 
@@ -147,12 +146,12 @@ def _source(asked: UnalignArguments, record: Record) -> str:
   return str(path)
 
 
-def _check_one(asked: UnalignArguments, crops: Sequence[_Crop]) -> None:
+def _check_one(photo: str, crops: Sequence[_Crop]) -> None:
   sources = list(dict.fromkeys(crop.record.source for crop in crops))
-  if Path(asked.source).is_file() and len(sources) > 1:
+  if len(sources) > 1:
     raise ConfigError(
-      f"--source {asked.source} is one photo, and the crops are of "
-      f"{sources[0]} and {sources[1]}; name a folder."
+      f"--source: {photo} would get crops of {sources[0]} and of {sources[1]}; "
+      "paste them one after the other."
     )
 
 

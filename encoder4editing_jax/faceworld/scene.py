@@ -18,7 +18,12 @@ POINTS = np.array(
 
 SIZE = (360, 700)  # height and width
 # Middle (x, y), side, and angle in degrees, with the clock.
-PLACES = ((150, 190, 190, -9), (350, 150, 150, 0), (560, 200, 210, 11))
+PLACES = (
+  (150.0, 190.0, 190.0, -9.0),
+  (350.0, 150.0, 150.0, 0.0),
+  (560.0, 200.0, 210.0, 11.0),
+)
+DRAWN = 256  # side of the faces before they are put there
 
 
 class Scene(NamedTuple):
@@ -30,9 +35,7 @@ class Scene(NamedTuple):
 
 def draw_scene(seed: int = 7) -> Scene:
   """Three faces of several sizes, upright and tilted, on a wall."""
-  faces, _, _ = sample(
-    seed, len(PLACES), 2 * max(side for *_, side, _ in PLACES)
-  )
+  faces, _, _ = sample(seed, len(PLACES), DRAWN)
   image = _wall()
   landmarks = [_placed(*place) for place in PLACES]
   for pixels, points in zip(np.asarray(faces), landmarks, strict=True):
