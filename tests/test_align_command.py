@@ -67,42 +67,66 @@ def aligned(photo, *more, out="crops"):
   return call("align", photo, *given, "--out", out, *more), out
 
 
-def test_drawn_faces_go_all_the_way_without_downloads(tmp_path):
-  """In processes of their own, as a user types it: align to unalign."""
-  crops, back = tmp_path / "crops", tmp_path / "back"
-  status, out, err = run("align", "--demo", "--out", crops, "--json")
-  assert (status, err) == (0, "")
-  assert len(json.loads(out)["written"]) == 3
-  inverted, happy = tmp_path / "inverted", tmp_path / "happy"
-  assert call("invert", crops, "--demo", "--out", inverted) == 0
-  edit = ("--edit", "smile=1.5", "--out", happy)
-  assert call("edit", inverted / "latents.npz", "--demo", *edit) == 0
-  status, out, err = run("unalign", happy, "--sidecars", crops, "--out", back)
-  assert (status, err) == (0, "")
-  assert out == f"1 photos in {back}\n"
-  assert [path.name for path in back.iterdir()] == ["group.png"]
-  before = pixels(tmp_path / "crops_photos" / "group.png")
-  after = pixels(back / "group.png")
-  drawn = scene.draw_scene()
-  np.testing.assert_array_equal(before, drawn.image)
+def within(points, shape):
+  """Where a crop lies in a picture."""
+  y, x = np.indices(shape[:2])
+  place = align.to_crop(np.stack([x.ravel(), y.ravel()], 1), points, 1) + 0.5
+  return ((place > 0) & (place < 1)).all(1).reshape(shape[:2])
+
+
+def check_pasted(before, after):
+  """Much has changed in the crops of the drawn faces, and nothing elsewhere."""
   inside = np.zeros(before.shape[:2], bool)
-  y, x = np.indices(inside.shape)
-  for points in drawn.landmarks:
-    places = np.stack([x.ravel(), y.ravel()], 1)
-    place = align.to_crop(places, points, 1) + 0.5
-    inside |= ((place > 0) & (place < 1)).all(1).reshape(inside.shape)
+  for points in scene.draw_scene().landmarks:
+    inside |= within(points, before.shape)
   changed = (before != after).any(-1)
   assert not changed[~inside].any()
   assert changed[inside].mean() > 0.5
-  assert np.abs(np.int16(before) - after)[inside].mean() < 25
+
+
+def test_drawn_faces_are_cut_out_and_pasted_back(tmp_path):
+  """In processes of their own, as a user types it."""
+  crops, back = tmp_path / "crops", tmp_path / "back"
+  status, out, err = run("align", "--demo", "--out", crops, "--json")
+  assert (status, err) == (0, "")
+  names = [f"group_{k}.png" for k in range(3)]
+  assert json.loads(out)["written"] == [str(crops / name) for name in names]
+  photos = tmp_path / "crops_photos"
+  before = pixels(photos / "group.png")
+  np.testing.assert_allclose(before, scene.draw_scene().image, atol=1)
+  edited = tmp_path / "edited"
+  edited.mkdir()
+  for name in names:  # as `e4e edit` names them, and of another size
+    Image.fromarray(255 - pixels(crops / name)).resize((64, 64)).save(
+      edited / name
+    )
+  status, out, err = run("unalign", edited, "--sidecars", crops, "--out", back)
+  assert (status, err) == (0, "")
+  assert out == f"1 photos in {back}\n"
+  assert [path.name for path in back.iterdir()] == ["group.png"]
+  check_pasted(before, pixels(back / "group.png"))
   # what was drawn can be given again, as any user's photos and landmarks
   again = tmp_path / "again"
-  photos = tmp_path / "crops_photos"
   given = ("--landmarks", photos / "landmarks.json", "--face", "all")
   assert call("align", photos, *given, "--out", again) == 0
-  for k in range(3):
-    name = f"group_{k}.png"
+  for name in names:
     np.testing.assert_array_equal(pixels(again / name), pixels(crops / name))
+
+
+@pytest.mark.slow
+def test_drawn_faces_go_all_the_way_without_downloads(tmp_path):
+  """Cut out, inverted, made to smile, and pasted back."""
+  crops, inverted = tmp_path / "crops", tmp_path / "inverted"
+  assert call("align", "--demo", "--out", crops) == 0
+  assert call("invert", crops, "--demo", "--out", inverted) == 0
+  happy, back = tmp_path / "happy", tmp_path / "back"
+  edit = ("--edit", "smile=1.5", "--out", happy)
+  assert call("edit", inverted / "latents.npz", "--demo", *edit) == 0
+  assert call("unalign", happy, "--sidecars", crops, "--out", back) == 0
+  before = pixels(tmp_path / "crops_photos" / "group.png")
+  after = pixels(back / "group.png")
+  check_pasted(before, after)
+  assert np.abs(np.int16(before) - after).mean() < 8  # they are still the same
 
 
 def test_crops_of_drawn_faces_are_their_frames():
@@ -160,14 +184,10 @@ def test_unedited_crops_give_the_photo_back(photo):
   assert call("unalign", out, "--out", back) == 0
   difference = np.abs(np.int16(pixels(back / "a.png")) - smooth())
   assert 0 < difference.max() <= 4
-  y, x = np.mgrid[:380, :340]
-  places = np.stack([x.ravel(), y.ravel()], 1)
-  outside = np.ones(380 * 340, bool)
-  for points in (POINTS, POINTS / 2 + 20):
-    place = align.to_crop(places, points, 1) + 0.5
-    outside &= ((place < 0) | (place > 1)).any(1)
-  assert 0 < outside.sum() < outside.size
-  assert not difference[outside.reshape(380, 340)].any()
+  inside = within(POINTS, smooth().shape)
+  inside |= within(POINTS / 2 + 20, smooth().shape)
+  assert 0 < inside.sum() < inside.size
+  assert not difference[~inside].any()
 
 
 def test_what_fails_is_named_and_the_rest_is_done(photo, capsys):
@@ -241,7 +261,7 @@ def test_a_detector_is_asked_for_every_photo(photo, monkeypatch, capsys):
   assert "black.png: no face was found" in capsys.readouterr().err
   assert json.loads((out / "a.json").read_text())["detector"] == "model.bin"
   error = np.int16(pixels(out / "a.png")) - align.align(smooth(), POINTS)
-  assert np.abs(error).max() <= 1
+  assert np.abs(error).mean() < 1
 
 
 def test_nothing_is_replaced_unasked_and_no_input_ever(photo, capsys):
