@@ -198,7 +198,9 @@ def test_what_fails_is_named_and_the_rest_is_done(photo, capsys):
   points = photo.parent / "points.json"
   known = json.loads(points.read_text())
   known |= {"nobody": [], "empty": POINTS.tolist(), "text": POINTS.tolist()}
-  known["beside"] = [(POINTS + 5000).tolist(), POINTS.tolist()]
+  known["beside"] = [((POINTS + 5000) * k).tolist() for k in (1, 2)] + [
+    POINTS.tolist()
+  ]
   points.write_text(json.dumps(known))
   status, out = aligned(photo, "--face", "all", "--json")
   assert status == 1
@@ -209,8 +211,9 @@ def test_what_fails_is_named_and_the_rest_is_done(photo, capsys):
   assert said["nobody.png"] == "no face was found"
   assert "has no landmarks of it" in said["unknown.png"]
   assert "face 0: landmarks: the face lies outside" in said["beside.png"]
+  assert "face 1: landmarks: the face lies outside" in said["beside.png"]
   names = {path.name for path in out.glob("*.png")}
-  assert names == {"a_0.png", "a_1.png", "beside_1.png"}
+  assert names == {"a_0.png", "a_1.png", "beside_2.png"}
 
 
 def test_photos_are_turned_as_their_exif_says_and_keep_their_colours(photo):

@@ -121,6 +121,8 @@ def _check(asked: AlignArguments) -> None:
 def _demo_files(asked: AlignArguments) -> tuple[Path, Path]:
   """The drawn photo and its landmarks."""
   out = Path(asked.out)
+  if out.name in ("", ".."):
+    out = out.resolve()
   folder = out.parent / f"{out.name}_photos"
   return folder / "group.png", folder / "landmarks.json"
 
@@ -224,7 +226,8 @@ def _cut(
     try:
       crop = align(photo.pixels, points, asked.size, warp_size)
     except ValueError as error:
-      failed[path] = f"face {index}: {reason(error)}"
+      before = f"{failed[path]} " if path in failed else ""
+      failed[path] = f"{before}face {index}: {reason(error)}"
       continue
     record = Record(
       source=str(Path(path).resolve()),

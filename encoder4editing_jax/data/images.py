@@ -93,8 +93,10 @@ def open_rgb(
 
 def rgb_profile(data: bytes) -> bytes | None:
   """The colour profile of a picture, if it holds for its `open_rgb` too."""
-  with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-    profile = image.info.get("icc_profile") or b""
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of its size, which is checked elsewhere
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+      profile = image.info.get("icc_profile") or b""
   return profile if profile[16:20] == b"RGB " else None
 
 
