@@ -69,7 +69,7 @@ def open_detector(path: str | Path, kind: str = "") -> Detector:
     find = _OPENERS[kind](str(path))
   except ImportError as error:
     raise ImportError(
-      f"{path} needs {error.name or kind}; "
+      f"{path} needs a package that does not load ({error}); "
       f'pip install "encoder4editing_jax[{kind}]".'
     ) from error
   except Exception as error:  # each package has its own

@@ -145,7 +145,7 @@ def test_the_crop_and_its_record(photo):
   expected = align.align(smooth(), POINTS, 96)  # of the larger face
   np.testing.assert_array_equal(pixels(out / "a.png"), expected)
   record = json.loads((out / "a.json").read_text())
-  assert record["source"] == str((photo / "a.png").resolve())
+  assert record["source"] == str(photo / "a.png")
   assert record["source_size"] == [340, 380]
   assert (record["size"], record["warp_size"], record["face"]) == (96, 96, 0)
   np.testing.assert_array_equal(record["landmarks"], POINTS)
@@ -336,6 +336,17 @@ def test_a_photo_that_is_named_twice_is_done_once(photo, monkeypatch, capsys):
   given = ("--landmarks", photo.parent / "points.json")
   assert call(*words, *given, "--out", photo.parent / "crops") == 0
   assert len(json.loads(capsys.readouterr().out)["written"]) == 1
+
+
+def test_links_keep_their_own_names(photo):
+  (photo / "b.png").symlink_to(photo / "a.png")
+  points = json.dumps({"a": POINTS.tolist(), "b": POINTS.tolist()})
+  (photo.parent / "points.json").write_text(points)
+  status, out = aligned(photo)
+  assert status == 0
+  back = photo.parent / "back"
+  assert call("unalign", out, "--out", back) == 0
+  assert {path.name for path in back.iterdir()} == {"a.png", "b.png"}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`e4e align`: photos to the crops of faces that encoders expect."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def _photos(asked: AlignArguments) -> Iterator[str]:
     return
   known = set()
   for path in find(asked.inputs):
-    if (place := Path(path).resolve()) not in known:
+    if (place := os.path.abspath(path)) not in known:
       known.add(place)
       yield path
 
@@ -230,7 +231,7 @@ def _cut(
       failed[path] = f"{before}face {index}: {reason(error)}"
       continue
     record = Record(
-      source=str(Path(path).resolve()),
+      source=os.path.abspath(path),
       source_size=photo.pixels.shape[1::-1],
       landmarks=points.tolist(),
       size=asked.size,

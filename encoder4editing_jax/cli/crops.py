@@ -87,6 +87,7 @@ def load_record(path: Path) -> Record:
       raise ValueError("its format is another version's")
     record = Record(**found)
     width, height = map(int, record.source_size)
+    face = int(record.face)
     align.crop_quad(record.landmarks)
     Path(record.source)
   except FileNotFoundError:
@@ -96,7 +97,7 @@ def load_record(path: Path) -> Record:
     ) from None
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{path}: no record of `e4e align` ({error}).") from None
-  return record._replace(source_size=(width, height))
+  return record._replace(source_size=(width, height), face=face)
 
 
 def reason(error: Exception) -> str:
