@@ -31,6 +31,7 @@ FLOORS = (
   (
     "configs",
     "converters",
+    "directions",
     "runs",
     "plotting",
     "clips",
@@ -59,6 +60,7 @@ OWNERS = {
   "orbax": ("training/checkpoint.py",),
   "safetensors": ("weights.py",),
   "matplotlib": ("plotting.py",),
+  "sklearn": ("finding.py",),
   "tensorboardX": ("training/boards.py",),
   "tensorflow": (),
   "tensorflow_datasets": ("data/",),

@@ -45,7 +45,7 @@ def packages(*entries):
 def test_every_imported_package_is_required():
   """Or belongs to an extra, and is then imported by whoever calls for it."""
   required = packages(("options", "install_requires"))
-  names = ("demo", "plot", "video", "wandb")
+  names = ("demo", "directions", "plot", "video", "wandb")
   extras = packages(*(("options.extras_require", name) for name in names))
   owners = importlib.metadata.packages_distributions()
   for place, path in sources().items():
