@@ -40,6 +40,7 @@ _MODULES = (
   "configs",
   "converters",
   "data",
+  "directions",
   "editing",
   "faceworld",
   "finding",

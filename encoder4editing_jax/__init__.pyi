@@ -4,6 +4,7 @@ from encoder4editing_jax import (
   configs as configs,
   converters as converters,
   data as data,
+  directions as directions,
   editing as editing,
   faceworld as faceworld,
   finding as finding,

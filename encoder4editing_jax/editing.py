@@ -162,9 +162,8 @@ def apply(
   for name, strength, *layers in edits:
     known = name if name in directions else name.removesuffix("+")
     if known not in directions:
-      raise ValueError(
-        f"there is no direction {known!r}; use {', '.join(directions)}."
-      )
+      some = ", ".join([*directions][:20]) + ", ..." * (len(directions) > 20)
+      raise ValueError(f"there is no direction {known!r}; use {some}.")
     found = directions[known]
     if not isinstance(found, Direction):
       found = Direction(found)

@@ -164,7 +164,9 @@ def held_out(
 def condition(
   direction: Float[Array, " d"], others: Sequence[Float[Array, " d"]]
 ) -> Float[Array, " d"]:
-  """The part of a direction that leaves others alone (InterFaceGAN, section 2.4).
+  """The part of a direction that leaves others alone.
+
+  InterFaceGAN, section 2.4: conditional manipulation by projection.
 
   Args:
     direction: to be changed.
