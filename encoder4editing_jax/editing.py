@@ -170,7 +170,7 @@ def apply(
     if found.mean is not None and known == name:
       strength = strength - _coordinate(w_plus, found)
     chosen = layers[0] if layers else found.layers
-    moved = move(moved, found.vector, strength, chosen)
+    moved = move(moved, jnp.asarray(found.vector), strength, chosen)
   return moved
 
 

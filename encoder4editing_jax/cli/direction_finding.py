@@ -61,8 +61,9 @@ class FindArguments:
   """With svm and logistic, for numbers: this share from either end is the two
   kinds, the rest is left out; 0.02 is usual for thousands of codes."""
 
-  penalty: Annotated[float, tyro.conf.arg(metavar="P")] = 1e-3
-  """On the length of the normal; more for few or noisy labels."""
+  penalty: Annotated[float, tyro.conf.arg(metavar="P")] = 1.0
+  """On the length of the normal: more for few or noisy labels, and to disturb
+  other attributes less; less to tell these labels better."""
 
   attributes: Names = ()
   """Columns to find directions for; all by default."""
