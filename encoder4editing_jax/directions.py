@@ -222,6 +222,18 @@ def misfit(direction: Any, n_styles: int, style_dim: int) -> str | None:
   return None
 
 
+def fitting(
+  directions: Mapping[str, Direction], n_styles: int, style_dim: int
+) -> tuple[dict[str, Direction], dict[str, str]]:
+  """Those that fit codes `[n d]`; and the others by name, with the reason."""
+  reasons = {
+    name: misfit(found, n_styles, style_dim)
+    for name, found in directions.items()
+  }
+  lost = {name: why for name, why in reasons.items() if why}
+  return {k: v for k, v in directions.items() if k not in lost}, lost
+
+
 def length(direction: Direction) -> float:
   """How far a strength of 1 moves each layer that moves, in the units of W."""
   vector = np.atleast_2d(np.asarray(direction.vector, np.float64))

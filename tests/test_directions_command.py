@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_architecture import ROOT
+from test_demo_session import tiny_inverter
 
 import encoder4editing_jax as e4e
 from encoder4editing_jax import cli, converters, editing, faceworld, inference
+from encoder4editing_jax.demo.engine import Engine
 from encoder4editing_jax.editing import Direction
 
 N, D = 120, 64
@@ -265,6 +267,7 @@ def test_files_come_back_as_they_were(suffix, tmp_path):
     assert path.read_bytes() == first
     with pytest.raises(ValueError, match="e4e directions list"):
       e4e.load(path)
+    assert cli.main(["convert", str(path)]) == 2
 
 
 def test_published_files_there_and_back(tmp_path, capsys):
@@ -378,6 +381,56 @@ def test_other_files_are_named(tmp_path, folder, capsys):
   np.savez(tmp_path / "damaged.npz", **damaged)
   assert run("list", tmp_path / "damaged.npz") == 2
   assert "are damaged (KeyError)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["rows.pt", "named.npz", "one.npz"])
+def test_codes_of_other_programs(kind, tmp_path, capsys):
+  w = RNG.standard_normal((20, 3, 5)).astype(np.float32)
+  path = tmp_path / kind
+  if kind == "rows.pt":
+    converters.write(w, path)
+  elif kind == "one.npz":
+    np.savez(path, latents=w)
+  else:
+    np.savez(path, **{str(k): code for k, code in enumerate(w)})
+  lines = [f"{k},{w[k, :, 1].mean()}" for k in range(20)]
+  csv = labels(tmp_path, "row,up", *lines)
+  out = tmp_path / "out.npz"
+  find = ["find", path, "--labels", csv, "--method", "ridge", "--out", out]
+  assert run(*find, "--penalty", 0.01) == 0
+  assert e4e.directions.load(out)["up"].vector.argmax() == 1
+  damaged = labels(tmp_path, "row,up", "x,1")
+  np.savez(tmp_path / "none.npz", a=np.arange(3), b=np.arange(3))
+  find[1], find[3] = tmp_path / "none.npz", damaged
+  assert run(*find, "--overwrite") == 2
+  assert "'a' is no code: shape (3,), int64" in capsys.readouterr().err
+
+
+def test_semantics_of_other_programs(tmp_path):
+  rows = np.linalg.qr(RNG.standard_normal((6, 6)))[0].astype(np.float32)
+  converters.write({"eigvec": rows.T, "ckpt": "g.pt"}, tmp_path / "factor.pt")
+  values = {"boundaries": rows[:2], "values": np.ones(2)}
+  np.savez(tmp_path / "sefa.npz", **values, layers=np.array([1, 2]))
+  found = e4e.directions.load(tmp_path / "factor.pt")
+  assert len(found) == 6 and found["sefa0"].layers is None
+  np.testing.assert_array_equal(found["sefa1"].vector, rows[1])
+  found = e4e.directions.load(tmp_path / "sefa.npz")
+  assert [x.layers for x in found.values()] == [(1, 2), (1, 2)]
+
+
+def test_sliders_of_a_file_go_steps():
+  pca = editing.Components(jnp.ones(D), jnp.eye(D)[:12], jnp.linspace(3, 1, 12))
+  given = {f"pc{k}": editing.component(pca, k) for k in range(12)}
+  given |= {"brows": editing.component(pca, 11, [2]), "age": np.ones(D)}
+  engine = Engine(tiny_inverter(), given)
+  assert list(engine.directions) == [f"pc{k}" for k in range(8)] + [
+    "brows",
+    "age",
+  ]
+  codes = jnp.zeros((1, 10, D))
+  moved = editing.apply(codes, [("brows", 2.0)], engine.directions)
+  np.testing.assert_allclose(moved[0, 2], 2 * given["brows"].vector)
+  assert not moved[0, 3].any()
 
 
 def test_scikit_learn_is_asked_for(monkeypatch, tmp_path, capsys):

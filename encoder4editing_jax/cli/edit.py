@@ -100,8 +100,8 @@ def open_directions(asked: Any, generator: Any) -> dict[str, Any]:
   """Directions by name: those of --directions, and of drawn faces with --demo.
 
   Raises:
-    OSError, ValueError: the file cannot be opened, holds none, or some that do
-      not fit the generator.
+    OSError, ValueError: the file cannot be opened, or holds none that fit the
+      generator.
   """
   from encoder4editing_jax import directions, faceworld, inference
 
@@ -110,14 +110,17 @@ def open_directions(asked: Any, generator: Any) -> dict[str, Any]:
     found |= faceworld.load_directions()
   if not asked.directions:
     return found
-  given = directions.load(asked.directions)
-  n, d = generator.n_styles, generator.style_dim
-  for name, direction in given.items():
-    if why := directions.misfit(direction, n, d):
-      raise ConfigError(
-        f"{asked.directions}: direction {name!r} {why}; pass the directions "
-        "of this model."
-      )
+  given, lost = directions.fitting(
+    directions.load(asked.directions), generator.n_styles, generator.style_dim
+  )
+  if not given:
+    name, why = next(iter(lost.items()))
+    raise ConfigError(
+      f"{asked.directions}: direction {name!r} {why}; pass the directions of "
+      "this model."
+    )
+  for name, why in lost.items():
+    print(f"left out: {asked.directions}: {name} {why}.", file=sys.stderr)
   makers = {str(x.notes.get("generator") or "") for x in given.values()} - {""}
   if makers and makers != {inference.fingerprint(generator)}:
     print(
