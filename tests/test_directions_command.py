@@ -317,7 +317,7 @@ ROWS = [f"{k},{k % 2}" for k in range(20)]
     (["name,smile", *ROWS, "20,big"], [], "smile of '20' is 'big'"),
     (["name,smile", *ROWS, "3,0"], [], "'3' occurs twice"),
     (["name,smile", *ROWS, "20,0,0"], [], "'20' has 3 cells"),
-    (["name,smile", *ROWS[:-1], "19,3.5"], [], "label 3.5; svm and logistic take 0"),
+    (["name,smile", *ROWS[:-1], "19,3.5"], [], "label 3.5; svm and log"),
     (["name", "0", "1"], [], "its first line is 'name'"),
     (["name,smile", *ROWS], ["--without", "smlie"], "did you mean smile?"),
     (["name,a,b", *(f"{k},{k % 2},{k % 2}" for k in range(20))],

@@ -17,7 +17,7 @@ from encoder4editing_jax.cli.direction_finding import (
   find_command,
 )
 from encoder4editing_jax.cli.edit import open_generator
-from encoder4editing_jax.cli.parsing import PLAIN, nearest, parse
+from encoder4editing_jax.cli.parsing import PLAIN, parse, run_verb
 from encoder4editing_jax.config import ConfigError
 
 USAGE = """\
@@ -108,10 +108,6 @@ def directions_command(argv: Sequence[str]) -> int:
   Raises:
     ConfigError, ImportError, OSError, ValueError: wrong flags or files.
   """
-  verb = argv[0] if argv else ""
-  if verb in ("-h", "--help"):
-    print(USAGE)
-    return 0
   verbs = {
     "find": find_command,
     "pca": _pca,
@@ -119,13 +115,7 @@ def directions_command(argv: Sequence[str]) -> int:
     "convert": convert_command,
     "list": list_command,
   }
-  if verb not in verbs:
-    what = f"unknown command {verb}" if verb else "a command is missing"
-    raise ConfigError(
-      f"e4e directions: {what}; {nearest(verb, list(verbs))}: "
-      f"{', '.join(verbs)}."
-    )
-  return verbs[verb](argv[1:])
+  return run_verb("e4e directions", USAGE, verbs, argv)
 
 
 def _opened(asked: PcaArguments | SefaArguments) -> tuple[Any, dict[str, Any]]:
