@@ -11,7 +11,9 @@ import math
 import mmap as memory_map
 import struct
 import tarfile
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -82,11 +84,14 @@ def read(
       NotImplementedError,
       RecursionError,
       RuntimeError,
+      SyntaxError,
       TypeError,
       ValueError,
       struct.error,
       tarfile.TarError,
+      tokenize.TokenError,
       zipfile.BadZipFile,
+      zlib.error,
     ) as error:
       raise CheckpointError(
         f"{name}: it is damaged ({type(error).__name__}); download it again"
@@ -168,8 +173,11 @@ def _numpy_archive(
   if sum(info.file_size for info in members.values()) > limits.elements:
     raise CheckpointError("its arrays are too large together")
   file.seek(0)
-  with np.load(file, allow_pickle=False) as arrays:
-    return {name: arrays[name] for name in arrays.files}
+  try:
+    with np.load(file, allow_pickle=False) as arrays:
+      return {name: arrays[name] for name in arrays.files}
+  except OSError as error:  # a damaged directory leads nowhere
+    raise CheckpointError(f"it is damaged ({error}); make it again") from None
 
 
 def _numpy_array(file: BinaryIO, limits: Limits) -> np.ndarray:

@@ -45,14 +45,14 @@ def load(path: str | os.PathLike[str]) -> dict[str, Direction]:
   header, content = weights.read_header(path), converters.read(path)
   if isinstance(content, Mapping):
     content = {str(k): v for k, v in content.items()}
-    if header is None and _HEADER in content:
-      header = json.loads(str(content.pop(_HEADER)))
     if "fingerprint" in content and "noise_seed" in content:
       raise ValueError(
         f"{path} holds codes of `e4e invert`, not directions; `e4e directions "
         "find` makes some of them."
       )
   try:
+    if header is None and isinstance(content, dict) and _HEADER in content:
+      header = json.loads(str(content.pop(_HEADER)))
     if header is None:
       return to_edits(content, path.stem)
     return _native(header, content)
@@ -68,7 +68,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Direction]:
 def _native(
   header: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> dict[str, Direction]:
-  if "directions" not in header:
+  if "architecture" in header:
     raise ValueError("it holds a network; give a file of directions.")
   if header["format"] != FORMAT:
     raise ValueError(

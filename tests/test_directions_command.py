@@ -433,6 +433,26 @@ def test_sliders_of_a_file_go_steps():
   assert not moved[0, 3].any()
 
 
+def test_damage_is_a_reason(tmp_path):
+  """One or two bytes that changed, anywhere, in small files of every kind."""
+  given = {"a": Direction(np.ones(6, np.float32), (1, 2))}
+  e4e.directions.save(tmp_path / "a.safetensors", given)
+  e4e.directions.save(tmp_path / "a.npz", given)
+  np.savez_compressed(tmp_path / "b.npz", a=np.arange(60.0))
+  np.save(tmp_path / "c.npy", np.ones((1, 6), np.float32))
+  for path in sorted(tmp_path.iterdir()):
+    whole = path.read_bytes()
+    for _ in range(200):
+      damaged = bytearray(whole)
+      for place in RNG.integers(len(whole), size=2):
+        damaged[place] = RNG.integers(256)
+      path.write_bytes(damaged)
+      try:
+        e4e.directions.load(path)
+      except ValueError as error:
+        assert path.name in str(error)
+
+
 def test_scikit_learn_is_asked_for(monkeypatch, tmp_path, capsys):
   monkeypatch.setitem(sys.modules, "sklearn", None)
   out = tmp_path / "x.npz"
