@@ -90,6 +90,7 @@ def convert_file(
   source = Path(source)
   check_file(source)
   if options.to == "safetensors" and weights.is_native(source):
+    weights.describe(source)  # or it says what else it is
     raise ValueError(
       f"{source}: this is a file of this library already; e4e.load opens it, "
       "and --to torch converts it back."

@@ -14,6 +14,8 @@ from jaxtyping import Array
 from encoder4editing_jax.converters import recognition
 
 GANSPACE = {"mean": 2, "comp": 3, "std": 1}  # axes in e4e's files
+# The same in files of GANSpace's own program, among others.
+DUMPED = {"mean": "lat_mean", "comp": "lat_comp", "std": "lat_stdev"}
 
 
 def _finite(value: Any, name: str) -> np.ndarray:
@@ -71,6 +73,25 @@ def _ganspace(checkpoint: Mapping[str, Any]) -> dict[str, np.ndarray]:
   return {"mean": mean[0], "components": comp[:, 0], "std": std}
 
 
+def _dumped(checkpoint: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """Components of styles as GANSpace's own program writes them."""
+  if lost := [key for key in DUMPED.values() if key not in checkpoint]:
+    raise ValueError(f"the GANSpace file lacks {lost[0]!r}; it is damaged.")
+  found = {k: _finite(checkpoint[key], key) for k, key in DUMPED.items()}
+  if (found["std"] == 1).all():
+    raise ValueError(
+      "its components are of z, not of W; run GANSpace with --use_w."
+    )
+  k, d = len(found["std"]), found["mean"].size
+  if found["comp"].size != k * d:
+    raise ValueError(
+      f"'lat_comp' has shape {found['comp'].shape}, not ({k}, 1, {d}); the "
+      "file is damaged."
+    )
+  shapes = {"mean": (1, d), "comp": (k, 1, d), "std": (k,)}
+  return _ganspace({name: found[name].reshape(shapes[name]) for name in shapes})
+
+
 def to_directions(checkpoint: Any, name: str = "direction") -> dict[str, Array]:
   """Directions by name, or the principal components of GANSpace.
 
@@ -80,7 +101,8 @@ def to_directions(checkpoint: Any, name: str = "direction") -> dict[str, Array]:
         boundary of .npy), `(d,)`, `(1, d)`, `(n, d)` or `(1, n, d)`;
       - a mapping of names to such arrays;
       - `{"mean": (1, d), "comp": (k, 1, d), "std": (k,)}` (GANSpace, arXiv
-        2004.02546: `ffhq_pca.pt`).
+        2004.02546: `ffhq_pca.pt`), or "lat_mean", "lat_comp", "lat_stdev" in
+        an .npz of GANSpace's own program.
     name: of a direction that comes as an array.
 
   Returns:
@@ -94,6 +116,8 @@ def to_directions(checkpoint: Any, name: str = "direction") -> dict[str, Array]:
   """
   if not isinstance(checkpoint, Mapping):
     return {name: jnp.asarray(_direction(checkpoint, name))}
+  if "lat_comp" in checkpoint:
+    return {k: jnp.asarray(v) for k, v in _dumped(checkpoint).items()}
   if "comp" in checkpoint or "std" in checkpoint:
     return {k: jnp.asarray(v) for k, v in _ganspace(checkpoint).items()}
   if advice := recognition.advice(checkpoint):

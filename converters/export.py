@@ -21,7 +21,7 @@ _KINDS = {dtype: name for name, dtype in STORAGES.items()}
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def write(checkpoint: Mapping[str, Any], path: str | Path) -> None:
+def write(checkpoint: Any, path: str | Path) -> None:
   """Writes a file that `torch.load(path, weights_only=True)` reads.
 
   Args:

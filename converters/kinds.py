@@ -63,7 +63,7 @@ _G = tuple(
   f"{g}/state/_modules/synthesis/state/_modules" for g in ("G_ema", "G")
 )
 _BLOCKS = tuple(f"{place}/b4/state" for place in _G)
-_DIRECTIONS = "it is no network; converters.to_directions opens it in Python"
+_DIRECTIONS = "it is no network; `e4e directions convert` is for it"
 
 KINDS = (
   Kind(
@@ -251,7 +251,7 @@ KINDS = (
   Kind(
     "pca",
     "principal components of styles (GANSpace)",
-    at("", has="comp mean std"),
+    at("", has="comp mean std") + at("", has="lat_comp lat_mean lat_stdev"),
     advice=_DIRECTIONS,
   ),
   Kind(

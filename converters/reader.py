@@ -1,8 +1,9 @@
 """Reads checkpoints; runs, imports and extracts nothing of what is in them.
 
 `read` knows PyTorch's files (zip, stream, tar), NVIDIA's and TensorFlow's
-StyleGAN2 pickles, safetensors and .npz. Files come from strangers: a file can
-name what it likes, nothing but numbers, texts and their containers comes out.
+StyleGAN2 pickles, safetensors, .npz and .npy. Files come from strangers: a file
+can name what it likes, nothing but numbers, texts and their containers comes
+out.
 """
 
 import json
@@ -10,7 +11,9 @@ import math
 import mmap as memory_map
 import struct
 import tarfile
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -81,11 +84,14 @@ def read(
       NotImplementedError,
       RecursionError,
       RuntimeError,
+      SyntaxError,
       TypeError,
       ValueError,
       struct.error,
       tarfile.TarError,
+      tokenize.TokenError,
       zipfile.BadZipFile,
+      zlib.error,
     ) as error:
       raise CheckpointError(
         f"{name}: it is damaged ({type(error).__name__}); download it again"
@@ -114,13 +120,16 @@ def _read(file: BinaryIO, limits: Limits, verify: bool, mmap: bool) -> Any:
     return tar.read_tar(data, file, limits)
   if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05":
     return containers.read_pickle(data, limits)
+  if start.startswith(b"\x93NUMPY"):
+    return _numpy_array(file, limits)
   if start[8:9] == b"{":
     return _safetensors(data, limits)
   for begin, what in KNOWN:
     if start.lstrip().startswith(begin):
       raise CheckpointError(f"it {what}")
   raise CheckpointError(
-    "it is of no known format; give a .pt, .pth, .pkl, .safetensors or .npz"
+    "it is of no known format; give a .pt, .pth, .pkl, .safetensors, .npz or "
+    ".npy"
   )
 
 
@@ -164,5 +173,28 @@ def _numpy_archive(
   if sum(info.file_size for info in members.values()) > limits.elements:
     raise CheckpointError("its arrays are too large together")
   file.seek(0)
-  with np.load(file, allow_pickle=False) as arrays:
-    return {name: arrays[name] for name in arrays.files}
+  try:
+    with np.load(file, allow_pickle=False) as arrays:
+      return {name: arrays[name] for name in arrays.files}
+  except OSError as error:  # a damaged directory leads nowhere
+    raise CheckpointError(f"it is damaged ({error}); make it again") from None
+
+
+def _numpy_array(file: BinaryIO, limits: Limits) -> np.ndarray:
+  """The array of an .npy file; the header cannot ask for more than is there."""
+  file.seek(0)
+  version = np.lib.format.read_magic(file)
+  read = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
+  shape, _, dtype = read[version](file)
+  if dtype.hasobject:
+    raise CheckpointError("it holds pickled objects, not numbers; save arrays")
+  begin, size = file.tell(), math.prod(shape)
+  if size > limits.elements:
+    raise CheckpointError("its array is too large")
+  if size * dtype.itemsize > file.seek(0, 2) - begin:
+    raise CheckpointError("it ends too early; download it again")
+  file.seek(0)
+  return np.load(file, allow_pickle=False)

@@ -41,6 +41,7 @@ _MODULES = (
   "converters",
   "data",
   "detectors",
+  "directions",
   "editing",
   "faceworld",
   "finding",

@@ -5,6 +5,7 @@ from encoder4editing_jax import (
   converters as converters,
   data as data,
   detectors as detectors,
+  directions as directions,
   editing as editing,
   faceworld as faceworld,
   finding as finding,

@@ -1,9 +1,10 @@
 """Edits of codes as functions of W+.
 
 A direction is a vector of W, `[d]` for all layers alike or `[n d]`. Where they
-come from: `finding`, `converters.to_directions`, `faceworld.load_directions`.
+come from: `finding`, files (`directions.load`), `faceworld.load_directions`.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -35,6 +36,40 @@ class Components(NamedTuple):
   mean: Array
   components: Array
   std: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Direction:
+  """A direction, and how it is meant.
+
+  Args:
+    vector: `[d]`, or `[n d]` if the layers differ.
+    layers: which move unless an edit names others; all if None.
+    mean: `[d]`, if strengths are coordinates to reach, not steps to go: lengths
+      of the vector from this point (GANSpace as e4e applies it).
+    notes: texts and numbers by name; nothing depends on them.
+  """
+
+  vector: Any
+  layers: tuple[int, ...] | None = None
+  mean: Any = None
+  notes: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
+
+
+def component(
+  pca: Components, index: int, layers: Sequence[int] | None = None
+) -> Direction:
+  """One principal component: strengths are coordinates in deviations.
+
+  Raises:
+    ValueError: a component that is not there.
+  """
+  if not 0 <= index < len(pca.std):
+    raise ValueError(
+      f"there is no component {index}; use 0 to {len(pca.std) - 1}."
+    )
+  vector = pca.components[index] * pca.std[index]
+  return Direction(vector, None if layers is None else tuple(layers), pca.mean)
 
 
 def parse_layers(text: str, n_styles: int) -> list[int]:
@@ -107,25 +142,42 @@ def move(
 def apply(
   w_plus: Float[Array, "b n d"],
   edits: Sequence[tuple[Any, ...]],
-  directions: Mapping[str, Array],
+  directions: Mapping[str, Any],
 ) -> Float[Array, "b n d"]:
   """Several edits by name, added up: the order makes no difference.
+
+  Where a component is to reach a coordinate, where the code stands is read off
+  its first style, as e4e does, and before any edit. A name with + behind it
+  goes steps instead: `("pc3+", 2.0)`.
 
   Args:
     w_plus: codes.
     edits: `("smile", 2.0)`, or with its layers `("smile", 2.0, [4, 5, 6])`.
-    directions: by name.
+    directions: by name, each a vector or a `Direction`.
 
   Raises:
     ValueError: a name that is not there, or as `move`.
   """
+  moved = w_plus
   for name, strength, *layers in edits:
-    if name not in directions:
-      raise ValueError(
-        f"there is no direction {name!r}; use {', '.join(directions)}."
-      )
-    w_plus = move(w_plus, directions[name], strength, *layers)
-  return w_plus
+    known = name if name in directions else name.removesuffix("+")
+    if known not in directions:
+      some = ", ".join([*directions][:20]) + ", ..." * (len(directions) > 20)
+      raise ValueError(f"there is no direction {known!r}; use {some}.")
+    found = directions[known]
+    if not isinstance(found, Direction):
+      found = Direction(found)
+    if found.mean is not None and known == name:
+      strength = strength - _coordinate(w_plus, found)
+    chosen = layers[0] if layers else found.layers
+    moved = move(moved, jnp.asarray(found.vector), strength, chosen)
+  return moved
+
+
+def _coordinate(w_plus: Float[Array, "b n d"], axis: Direction) -> Array:
+  """Where codes stand along a component `[b]`."""
+  vector, mean = jnp.asarray(axis.vector), jnp.asarray(axis.mean)
+  return (w_plus[:, 0] - mean[None]) @ vector / (vector @ vector)
 
 
 def set_coordinates(
@@ -137,26 +189,22 @@ def set_coordinates(
 
   Each edit is (component, first layer, the one after the last, strength); the
   strength is the coordinate that the code shall have, in standard deviations.
-  Where a code stands is read off its first style, as e4e does, and before any
-  edit, so that their order makes no difference.
+  See `apply`, which does the same by name.
 
   Raises:
     ValueError: a component or layers that are not there.
   """
-  n, moved = w_plus.shape[1], w_plus
+  n, chosen = w_plus.shape[1], []
   for index, start, stop, strength in edits:
-    if not 0 <= index < len(pca.std):
-      raise ValueError(
-        f"there is no component {index}; use 0 to {len(pca.std) - 1}."
-      )
     if not 0 <= start < stop <= n:
       raise ValueError(
         f"layers {start} to {stop} (exclusive) are not in a code of {n}."
       )
-    axis, std = pca.components[index], pca.std[index]
-    at = (w_plus[:, 0] - pca.mean[None]) @ axis / std
-    moved = move(moved, axis * std, strength - at, range(start, stop))
-  return moved
+    axis = component(pca, index, range(start, stop))
+    chosen.append((axis, strength))
+  named = {str(k): axis for k, (axis, _) in enumerate(chosen)}
+  steps = [(str(k), strength) for k, (_, strength) in enumerate(chosen)]
+  return apply(w_plus, steps, named)
 
 
 def mix(

@@ -4,21 +4,23 @@
 plane that parts codes with an attribute from those without. `principal`:
 GANSpace (2004.02546), principal components of W. `factorize`: SeFa
 (2007.06600, equation 6), what the first weights of layers amplify most.
+
+Labels are fitted by scikit-learn, which the extra `directions` installs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import optimize
 
 from encoder4editing_jax.editing import Components
 from encoder4editing_jax.models.stylegan2 import Generator
 
 METHODS = ("svm", "logistic", "ridge")
+PENALTY = 1.0
 
 
 class Semantics(NamedTuple):
@@ -100,10 +102,10 @@ def components_of(w: Float[Array, "b d"], k: int) -> Components:
 
 
 def from_labels(
-  codes: Array,
+  codes: Array | np.ndarray,
   labels: Any,
   method: str = "svm",
-  strength: float = 1e-3,
+  strength: float = PENALTY,
 ) -> Float[Array, " d"]:
   """The direction of length 1 in which a label grows.
 
@@ -112,29 +114,87 @@ def from_labels(
     labels: `[b]`: true and false, or 1 and 0; numbers for "ridge".
     method: "svm" (squared hinge), "logistic", or "ridge" (least squares, for
       numbers such as scores or ages).
-    strength: of the penalty on length; more for few or noisy labels.
+    strength: of the penalty on length, for codes of unit deviation. With less
+      the direction tells labels apart better; with more it lies nearer to the
+      difference of the means, and disturbs what else the codes say less.
 
   Raises:
+    ImportError: scikit-learn is not installed.
     ValueError: labels that do not fit, or all the same.
   """
-  x = np.asarray(codes, np.float64)
-  x = x.mean(1) if x.ndim == 3 else x
-  y = np.asarray(labels, np.float64)
-  _check_labels(x, y, method)
-  scale = x.std(0).mean() or 1.0  # the penalty means the same everywhere
-  x = (x - x.mean(0)) / scale
-  if method == "ridge":
-    normal = x.T @ x / len(x) + strength * np.eye(x.shape[1])
-    found = np.linalg.solve(normal, x.T @ (y - y.mean()) / len(x))
-  else:
-    found = _plane(x, np.where(y > 0, 1.0, -1.0), _LOSSES[method], strength)
+  x, y = _checked(codes, labels, method)
+  found = np.ravel(_model(method, strength, len(x)).fit(_scaled(x, x), y).coef_)
   length = np.linalg.norm(found)
   if not length > 0:
     raise ValueError("the labels do not depend on the codes; give others.")
   return jnp.asarray(found / length, jnp.float32)
 
 
-def _check_labels(x: np.ndarray, y: np.ndarray, method: str) -> None:
+def held_out(
+  codes: Array | np.ndarray,
+  labels: Any,
+  method: str = "svm",
+  strength: float = PENALTY,
+  *,
+  share: float = 0.3,
+  seed: int = 0,
+) -> float:
+  """How well codes tell labels that were not seen (InterFaceGAN, section 3.2).
+
+  Args:
+    codes, labels, method, strength: as `from_labels`.
+    share: of the rows that are kept from the fit.
+    seed: which these are.
+
+  Returns:
+    The share of right answers, from 0 to 1; of "ridge" R2, at most 1, and 0
+    for guessing the mean.
+
+  Raises:
+    ImportError, ValueError: as `from_labels`, or too few rows to part.
+  """
+  x, y = _checked(codes, labels, method)
+  model = _model(method, strength, len(x) - round(share * len(x)))
+  from sklearn.model_selection import train_test_split
+
+  kinds = None if method == "ridge" else y
+  x, x_test, y, y_test = train_test_split(
+    x, y, test_size=share, random_state=seed, stratify=kinds
+  )
+  return float(model.fit(_scaled(x, x), y).score(_scaled(x_test, x), y_test))
+
+
+def condition(
+  direction: Float[Array, " d"], others: Sequence[Float[Array, " d"]]
+) -> Float[Array, " d"]:
+  """The part of a direction that leaves others alone.
+
+  InterFaceGAN, section 2.4: conditional manipulation by projection.
+
+  Args:
+    direction: to be changed.
+    others: along which the result, of length 1, has no part.
+
+  Raises:
+    ValueError: nothing is left.
+  """
+  vector = np.asarray(direction, np.float64)
+  basis = np.stack([np.asarray(x, np.float64) for x in others], 1)
+  along, *_ = np.linalg.lstsq(basis, vector, rcond=None)
+  rest = vector - basis @ along
+  if np.linalg.norm(rest) < 1e-3 * np.linalg.norm(vector):
+    raise ValueError(
+      "nothing is left of the direction without the others; leave some out."
+    )
+  return jnp.asarray(rest / np.linalg.norm(rest), jnp.float32)
+
+
+def _checked(
+  codes: Any, labels: Any, method: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Codes `[b d]` and labels `[b]` in double precision."""
+  x, y = np.asarray(codes, np.float64), np.asarray(labels, np.float64)
+  x = x.mean(1) if x.ndim == 3 else x
   if method not in METHODS:
     raise ValueError(f"method={method!r} is unknown; use {', '.join(METHODS)}.")
   if x.ndim != 2 or y.shape != (len(x),):
@@ -147,34 +207,26 @@ def _check_labels(x: np.ndarray, y: np.ndarray, method: str) -> None:
     raise ValueError("all labels are the same; give codes of both kinds.")
   if method != "ridge" and not set(np.unique(y)) <= {0.0, 1.0}:
     raise ValueError(f"labels of {method} are 0 and 1; take ridge for numbers.")
+  return x, y
 
 
-def _squared_hinge(margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  short = np.maximum(1 - margin, 0)
-  return short**2, -2 * short
+def _scaled(x: np.ndarray, like: np.ndarray) -> np.ndarray:
+  """Codes around 0 in one unit, so that the penalty means the same everywhere;
+  a unit for each number would turn the direction."""
+  return (x - like.mean(0)) / (like.std(0).mean() or 1.0)
 
 
-def _logistic(margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  return np.logaddexp(0, -margin), -np.exp(-np.logaddexp(0, margin))
-
-
-_LOSSES = {"svm": _squared_hinge, "logistic": _logistic}
-
-
-def _plane(
-  x: np.ndarray, sign: np.ndarray, loss: Callable[..., Any], strength: float
-) -> np.ndarray:
-  """The normal of the plane of least mean loss; both kinds weigh alike."""
-  share = np.where(sign > 0, (sign > 0).mean(), (sign < 0).mean())
-  weight = 0.5 / share / len(x)
-
-  def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-    normal, offset = parameters[:-1], parameters[-1]
-    value, slope = loss(sign * (x @ normal + offset))
-    slope = slope * sign * weight
-    total = (weight * value).sum() + strength / 2 * normal @ normal
-    return total, np.append(x.T @ slope + strength * normal, slope.sum())
-
-  start = np.zeros(x.shape[1] + 1)
-  found = optimize.minimize(objective, start, jac=True, method="L-BFGS-B")
-  return found.x[:-1]
+def _model(method: str, strength: float, n: int) -> Any:
+  """Mean loss of `n` rows + strength / 2 |w|^2; both kinds weigh alike."""
+  try:
+    from sklearn import linear_model, svm
+  except ImportError:
+    raise ImportError(
+      "labels need scikit-learn; pip install 'encoder4editing_jax[directions]'"
+    ) from None
+  even = {"C": 1 / (strength * n), "class_weight": "balanced"}
+  if method == "svm":
+    return svm.LinearSVC(dual=False, max_iter=10_000, **even)
+  if method == "logistic":
+    return linear_model.LogisticRegression(max_iter=10_000, **even)
+  return linear_model.Ridge(alpha=strength * n)

@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,15 @@ from encoder4editing_jax.metrics import pixels
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 ENOUGH = 20.0  # dB; less means that something computes wrongly
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+  """Rows of texts as lines, each column as wide as its longest text."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return "\n".join(
+    "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip()
+    for row in rows
+  )
 
 
 def file_text(found: dict[str, Any]) -> str:

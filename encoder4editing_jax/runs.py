@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from encoder4editing_jax.reports import columns
 from encoder4editing_jax.training.checkpoint import CONFIG
 from encoder4editing_jax.training.export import RECORD
 from encoder4editing_jax.training.judge import EVALUATED
@@ -196,11 +197,7 @@ def table(runs: Sequence[Run]) -> str:
     )
     for run in runs
   ]
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return "\n".join(
-    "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip()
-    for row in rows
-  )
+  return columns(rows)
 
 
 def _clock(seconds: float) -> str:

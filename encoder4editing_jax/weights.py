@@ -126,6 +126,32 @@ def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict) -> None:
     raise OSError(errno.EIO, str(error), str(path)) from error
 
 
+def save_arrays(
+  path: str | os.PathLike[str],
+  arrays: Mapping[str, np.ndarray],
+  header: Mapping[str, Any],
+) -> None:
+  """Writes arrays that are no network, and a JSON value about them.
+
+  Raises:
+    OSError: the file cannot be written; what was there stays.
+  """
+  _write(Path(path), dict(arrays), {_KEY: json.dumps(header, sort_keys=True)})
+
+
+def read_header(path: str | os.PathLike[str]) -> Any:
+  """The JSON value of a safetensors file of this library, unchecked.
+
+  Returns:
+    None for every other file, and for what is damaged.
+  """
+  try:
+    with safetensors.safe_open(path, framework="numpy") as file:
+      return json.loads((file.metadata() or {})[_KEY])
+  except (OSError, KeyError, ValueError, safetensors.SafetensorError):
+    return None
+
+
 def _open(path: Path) -> tuple[Any, dict[str, Any], Shapes]:
   """The open file, its header, and the shapes of its leaves."""
   if path.is_dir() or not path.exists():
@@ -146,8 +172,13 @@ def _open(path: Path) -> tuple[Any, dict[str, Any], Shapes]:
 def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
   try:
     header = json.loads((metadata or {})[_KEY])
+    if "directions" in header:
+      raise ValueError(
+        f"{path} holds directions of edits, no network; `e4e directions list` "
+        "shows them."
+      )
     version, tree = header["format"], header["architecture"]
-  except (KeyError, TypeError, ValueError):
+  except (KeyError, TypeError, json.JSONDecodeError):
     raise ValueError(
       f"{path}: a safetensors file of another program: it does not say which "
       "network it holds. Write files with encoder4editing_jax.save."

@@ -155,7 +155,7 @@ def test_files_paint_the_same_picture_again(engine, tmp_path):
 
 def test_models_without_directions_get_components():
   engine = Engine(tiny_inverter())
-  assert list(engine.directions)[:2] == ["component 1", "component 2"]
+  assert list(engine.directions)[:2] == ["pc0", "pc1"]
   engine.warm_up()
 
 

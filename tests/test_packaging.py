@@ -48,7 +48,16 @@ def packages(*entries):
 def test_every_imported_package_is_required():
   """Or belongs to an extra, and is then imported by whoever calls for it."""
   required = packages(("options", "install_requires"))
-  names = ("demo", "dlib", "mediapipe", "plot", "video", "wandb", "yunet")
+  names = (
+    "demo",
+    "directions",
+    "dlib",
+    "mediapipe",
+    "plot",
+    "video",
+    "wandb",
+    "yunet",
+  )
   extras = packages(*(("options.extras_require", name) for name in names))
   owners = importlib.metadata.packages_distributions()
   for place, path in sources().items():

@@ -14,6 +14,7 @@ from encoder4editing_jax.cli.animate import animate_command
 from encoder4editing_jax.cli.convert import convert_command, weights_command
 from encoder4editing_jax.cli.data import data_command
 from encoder4editing_jax.cli.demo import demo_command
+from encoder4editing_jax.cli.directions import directions_command
 from encoder4editing_jax.cli.edit import edit_command
 from encoder4editing_jax.cli.evaluate import evaluate_command
 from encoder4editing_jax.cli.invert import invert_command
@@ -38,6 +39,7 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
   edit     paint such codes, moved along directions
   mix      paint such codes with layers of others
   animate  make a clip of such codes
+  directions find, convert and list what codes are moved along
   demo     serve a page in the browser to do all this
   evaluate say how near pictures are to what they should be
   info     say what is in a file of weights
@@ -73,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "unalign": unalign_command,
     "invert": invert_command,
     "edit": edit_command,
+    "directions": directions_command,
     "mix": mix_command,
     "animate": animate_command,
     "demo": demo_command,

@@ -47,7 +47,7 @@ class AnimateArguments:
   """The photos that were inverted: a folder or a pattern, paired by name."""
 
   directions: Text = ""
-  """Directions: .npz of arrays by name, or a published .pt file."""
+  """Directions: a file of `e4e directions`, or a published one."""
 
   frames: int = 24
   """From one end of the edit to the other, or from one picture to the next."""
@@ -109,7 +109,7 @@ def _edited(asked: Any, generator: Any, latents: Any) -> Iterator[Any]:
   ]
   if len(ends) != 2:
     raise ConfigError(f"--edit {asked.edit}: write it as smile=-2:2.")
-  directions = open_directions(asked)
+  directions = open_directions(asked, generator)
   w_plus = jnp.asarray(latents.w_plus)
   forth = np.linspace(ends[0][1], ends[1][1], asked.frames)
   for strength in (*forth, *forth[-2:0:-1]):

@@ -24,8 +24,8 @@ class DemoArguments:
   """An inverter: .safetensors, or a published checkpoint."""
 
   directions: Text = ""
-  """Directions for its sliders: .npz of arrays by name, or a published .pt
-  file. Without, the principal components of the generator's W."""
+  """Directions for its sliders: a file of `e4e directions`, or a published
+  one. Without, the principal components of the generator's W."""
 
   iterations: int = 1
   """ReStyle steps; other encoders take one."""
@@ -78,4 +78,5 @@ def _engine(asked: DemoArguments) -> Any:
 
   chosen = _Chosen(asked.model, asked.directions, demo=not asked.model)
   net = open_inverter(chosen)
-  return Engine(net, open_directions(chosen), asked.iterations)
+  directions = open_directions(chosen, net.generator)
+  return Engine(net, directions, asked.iterations)

@@ -1,8 +1,8 @@
 """`e4e edit`: codes that were found, painted along directions."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -34,10 +34,11 @@ class EditArguments:
   edit: Annotated[
     tuple[str, ...], tyro.conf.arg(metavar="NAME=STRENGTH[@LAYERS]")
   ] = ()
-  """Edits, added up; LAYERS as in 0-3,8 or coarse, middle, fine."""
+  """Edits, added up; LAYERS as in 0-3,8 or coarse, middle, fine. Components
+  (pc3=2) are moved to a coordinate, with += by steps."""
 
   directions: Text = ""
-  """Directions: .npz of arrays by name, or a published .pt file."""
+  """Directions: a file of `e4e directions`, or a published one."""
 
   overwrite: bool = False
   """Replace files that are there."""
@@ -62,7 +63,7 @@ def edit_command(argv: Sequence[str]) -> int:
   generator = open_generator(asked)
   latents = inference.load_latents(asked.latents, generator)
   paths = places(asked.out, latents.names, asked.overwrite)
-  directions = open_directions(asked)
+  directions = open_directions(asked, generator)
   edits = [parse_edit(text, generator.n_styles) for text in asked.edit]
   w_plus = jnp.asarray(latents.w_plus)
   w_plus = np.asarray(editing.apply(w_plus, edits, directions))
@@ -95,20 +96,38 @@ def open_generator(asked: Any) -> Any:
   return generator
 
 
-def open_directions(asked: Any) -> dict[str, Any]:
+def open_directions(asked: Any, generator: Any) -> dict[str, Any]:
   """Directions by name: those of --directions, and of drawn faces with --demo.
 
   Raises:
-    OSError, ValueError: the file cannot be opened, or holds none.
+    OSError, ValueError: the file cannot be opened, or holds none that fit the
+      generator.
   """
-  from encoder4editing_jax import converters, faceworld
+  from encoder4editing_jax import directions, faceworld, inference
 
-  found = dict(faceworld.load_directions()) if asked.demo else {}
-  if asked.directions:
-    name = Path(asked.directions).stem
-    checkpoint = converters.read(asked.directions)
-    found |= converters.to_directions(checkpoint, name)
-  return found
+  found: dict[str, Any] = {}
+  if asked.demo:
+    found |= faceworld.load_directions()
+  if not asked.directions:
+    return found
+  given, lost = directions.fitting(
+    directions.load(asked.directions), generator.n_styles, generator.style_dim
+  )
+  if not given:
+    name, why = next(iter(lost.items()))
+    raise ConfigError(
+      f"{asked.directions}: direction {name!r} {why}; pass the directions of "
+      "this model."
+    )
+  for name, why in lost.items():
+    print(f"left out: {asked.directions}: {name} {why}.", file=sys.stderr)
+  makers = {str(x.notes.get("generator") or "") for x in given.values()} - {""}
+  if makers and makers != {inference.fingerprint(generator)}:
+    print(
+      f"note: {asked.directions} was made for another generator.",
+      file=sys.stderr,
+    )
+  return found | given
 
 
 def parse_edit(text: str, n_styles: int) -> tuple[Any, ...]:

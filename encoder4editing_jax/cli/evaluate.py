@@ -69,7 +69,7 @@ class EvaluateArguments:
   """FID: .npz with mu and sigma instead of the targets' own."""
 
   directions: Text = ""
-  """LEC: directions, .npz by name or a published .pt file."""
+  """LEC: a file of `e4e directions`, or a published one."""
 
   edit: Annotated[str, tyro.conf.arg(metavar="NAME=STRENGTH[@LAYERS]")] = ""
   """LEC: the edit; by default the first direction, 3 (--demo: smile=1.5)."""

@@ -103,9 +103,10 @@ def _lec(asked: Any, generator: Any, encode: Any) -> Callable[[Any], Any]:
   from encoder4editing_jax.metrics.editability import lec_distances
   from encoder4editing_jax.models.inverter import crop_and_pool
 
-  directions = open_directions(asked)
+  directions = open_directions(asked, generator)
   first = "smile=1.5" if asked.demo else f"{next(iter(directions))}=3"
   name, strength, *layers = parse_edit(asked.edit or first, generator.n_styles)
+  name = f"{name.removesuffix('+')}+"  # only steps can be taken back
 
   def moved(w_plus: Any, sign: float) -> Any:
     edits = [(name, strength * sign, *layers)]

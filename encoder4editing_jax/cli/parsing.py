@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +34,28 @@ def parse(
     if not error.code:  # --help
       raise
     raise ConfigError(_one_line(complaint.getvalue())) from error
+
+
+def run_verb(
+  prog: str,
+  usage: str,
+  verbs: Mapping[str, Callable[[Sequence[str]], int]],
+  argv: Sequence[str],
+) -> int:
+  """Runs the first word as one of a command's own commands.
+
+  Raises:
+    ConfigError: it is none of them; and whatever that one raises.
+  """
+  verb = argv[0] if argv else ""
+  if verb in ("-h", "--help"):
+    print(usage)
+    return 0
+  if verb not in verbs:
+    what = f"unknown command {verb}" if verb else "a command is missing"
+    hint = nearest(verb, list(verbs))
+    raise ConfigError(f"{prog}: {what}; {hint}: {', '.join(verbs)}.")
+  return verbs[verb](argv[1:])
 
 
 def check_out(path: str, overwrite: bool) -> None:

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from encoder4editing_jax.cli.parsing import PLAIN, check_out, nearest, parse
+from encoder4editing_jax.cli.parsing import PLAIN, check_out, parse, run_verb
 from encoder4editing_jax.cli.run_export import export_command
-from encoder4editing_jax.config import ConfigError
 
 USAGE = """\
 usage: e4e runs list [DIR ...]              where runs stand
@@ -67,17 +66,8 @@ def runs_command(argv: Sequence[str]) -> int:
   Raises:
     ConfigError, ImportError, OSError, ValueError: wrong flags or files.
   """
-  verb = argv[0] if argv else ""
-  if verb in ("-h", "--help"):
-    print(USAGE)
-    return 0
   verbs = {"list": _list, "plot": _plot, "export": export_command}
-  if verb not in verbs:
-    what = f"unknown command {verb}" if verb else "a command is missing"
-    raise ConfigError(
-      f"e4e runs: {what}; {nearest(verb, list(verbs))}: list, plot, export."
-    )
-  return verbs[verb](argv[1:])
+  return run_verb("e4e runs", USAGE, verbs, argv)
 
 
 def _list(argv: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """The networks behind the page: compiled once, shared by all visitors."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,12 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from encoder4editing_jax import editing, finding, inference
+from encoder4editing_jax.converters import edits
+from encoder4editing_jax.directions import misfit
 from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training.pictures import to_bytes
 
-COMPONENTS = 8  # of W, where a model comes without directions
+COMPONENTS = 8  # of W that get sliders
 LAYERS = ("coarse", "middle", "fine", "all")
 
 
@@ -22,8 +25,8 @@ class Engine:
 
   Args:
     inverter: an encoder of one pass, or a ReStyle encoder.
-    directions: by name, as `converters.to_directions` gives them; of GANSpace
-      the first components. None are the components of the generator's own W.
+    directions: by name, vectors or as `directions.load` gives them; of bare
+      components the first. None are those of the generator's own W.
     iterations: ReStyle steps; other encoders take one.
 
   Raises:
@@ -68,22 +71,24 @@ class Engine:
     self.paint(editing.apply(mixed, [(name, 1.0)], self.directions))
 
 
-def _fitting(found: dict[str, Any], generator: Any) -> dict[str, Array]:
-  """Directions that fit a generator."""
+def _fitting(found: dict[str, Any], generator: Any) -> dict[str, Any]:
+  """Directions that fit a generator; sliders go steps, to no coordinate."""
   n, d = generator.n_styles, generator.style_dim
   if not found:
     count = min(COMPONENTS, d)
     axes = finding.principal(generator, 2000, count, key=jax.random.key(0))
-    found = axes._asdict()
-  if {"mean", "components", "std"} == set(found):
-    scaled = found["components"] * found["std"][:, None]
-    found = {
-      f"component {k + 1}": axis for k, axis in enumerate(scaled[:COMPONENTS])
-    }
-  for name, axis in found.items():
-    if np.shape(axis) not in ((d,), (1, d), (n, d)):
+    found = edits.components_as_edits(axes)
+  made: dict[str, Any] = {}
+  bare = 0
+  for name, given in found.items():
+    if why := misfit(given, n, d):
       raise ValueError(
-        f"direction {name!r} has shape {np.shape(axis)}, the model takes "
-        f"{(d,)} or {(n, d)}; pass the directions of this model."
+        f"direction {name!r} {why}; pass the directions of this model."
       )
-  return {name: jnp.asarray(axis) for name, axis in found.items()}
+    if not isinstance(given, editing.Direction):
+      made[name] = jnp.asarray(given)
+      continue
+    bare += given.mean is not None and given.layers is None
+    if given.mean is None or given.layers is not None or bare <= COMPONENTS:
+      made[name] = dataclasses.replace(given, mean=None)
+  return made
