@@ -6,7 +6,7 @@ GANSpace (2004.02546), principal components of W. `factorize`: SeFa
 (2007.06600, equation 6), what the first weights of layers amplify most.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +27,35 @@ class Semantics(NamedTuple):
   layers: tuple[int, ...]
   directions: Array
   eigenvalues: Array
+
+
+def fitting(
+  directions: Mapping[str, Any], generator: Generator, count: int = 8
+) -> dict[str, Array]:
+  """Directions `[d]`, `[1 d]` or `[n d]` by name, if a generator takes them.
+
+  Args:
+    directions: as `converters.to_directions` gives them. Of GANSpace's
+      components the first `count`, a standard deviation long, as
+      "component 1" and so on.
+    generator: whose codes are to be moved.
+    count: see `directions`.
+
+  Raises:
+    ValueError: a direction of another shape.
+  """
+  found = dict(directions)
+  if set(Components._fields) == set(found):
+    scaled = found["components"] * found["std"][:, None]
+    found = {f"component {k + 1}": v for k, v in enumerate(scaled[:count])}
+  n, d = generator.n_styles, generator.style_dim
+  for name, axis in found.items():
+    if np.shape(axis) not in ((d,), (1, d), (n, d)):
+      raise ValueError(
+        f"direction {name!r} has shape {np.shape(axis)}, the model takes "
+        f"{(d,)} or {(n, d)}; pass the directions of this model."
+      )
+  return {name: jnp.asarray(axis) for name, axis in found.items()}
 
 
 def factorize(

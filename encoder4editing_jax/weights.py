@@ -91,7 +91,8 @@ def save(
     tensors = {k: _narrow(v, dtype, k) for k, v in tensors.items()}
   if provenance:
     header["provenance"] = _check_provenance(provenance)
-  _write(path, tensors, {_KEY: json.dumps(header, sort_keys=True)})
+  metadata = {_KEY: json.dumps(header, sort_keys=True)}
+  save_arrays(tensors, path, metadata)
 
 
 def _check_provenance(provenance: Any) -> dict[str, str | int]:
@@ -117,13 +118,37 @@ def _narrow(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
   return value.astype(dtype)
 
 
-def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict) -> None:
-  tensors = {k: np.asarray(v, order="C") for k, v in tensors.items()}
+def save_arrays(
+  arrays: Mapping[str, np.ndarray],
+  path: str | os.PathLike[str],
+  metadata: Mapping[str, str] | None = None,
+) -> None:
+  """Writes arrays by name, which need not be those of a network.
+
+  Raises:
+    OSError: the file cannot be written; what was there stays.
+  """
+  tensors = {k: np.asarray(v, order="C") for k, v in arrays.items()}
   try:
     with files.replacing(path) as unfinished:
-      safetensors.numpy.save_file(tensors, unfinished, metadata)
+      safetensors.numpy.save_file(tensors, unfinished, dict(metadata or {}))
   except safetensors.SafetensorError as error:  # a full disk, for example
     raise OSError(errno.EIO, str(error), str(path)) from error
+
+
+def load_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """Reads the arrays of any safetensors file by name.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: it is damaged, or another file.
+  """
+  try:
+    return safetensors.numpy.load_file(path)
+  except FileNotFoundError:
+    raise FileNotFoundError(f"{path} is not there; check the path.") from None
+  except safetensors.SafetensorError as error:
+    raise ValueError(f"{path}: no whole safetensors file ({error}).") from None
 
 
 def _open(path: Path) -> tuple[Any, dict[str, Any], Shapes]:

@@ -70,20 +70,8 @@ class Engine:
 
 def _fitting(found: dict[str, Any], generator: Any) -> dict[str, Array]:
   """Directions that fit a generator."""
-  n, d = generator.n_styles, generator.style_dim
   if not found:
-    count = min(COMPONENTS, d)
+    count = min(COMPONENTS, generator.style_dim)
     axes = finding.principal(generator, 2000, count, key=jax.random.key(0))
     found = axes._asdict()
-  if {"mean", "components", "std"} == set(found):
-    scaled = found["components"] * found["std"][:, None]
-    found = {
-      f"component {k + 1}": axis for k, axis in enumerate(scaled[:COMPONENTS])
-    }
-  for name, axis in found.items():
-    if np.shape(axis) not in ((d,), (1, d), (n, d)):
-      raise ValueError(
-        f"direction {name!r} has shape {np.shape(axis)}, the model takes "
-        f"{(d,)} or {(n, d)}; pass the directions of this model."
-      )
-  return {name: jnp.asarray(axis) for name, axis in found.items()}
+  return finding.fitting(found, generator, COMPONENTS)
