@@ -6,12 +6,13 @@ batch is a symbol, so programs take any number of examples. `serving.load` opens
 such a folder; so do a few lines of plain JAX (docs/export.md).
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,6 +165,18 @@ def write(
   return Written(manifest, seconds)
 
 
+@contextlib.contextmanager
+def _without_places() -> Iterator[None]:
+  """Programs do not say in which files of this machine their code stood."""
+  name = "jax_traceback_in_locations_limit"
+  before = getattr(jax.config, name)
+  jax.config.update(name, 0)
+  try:
+    yield
+  finally:
+    jax.config.update(name, before)
+
+
 def _export(
   net: Any,
   program: programs.Program,
@@ -179,7 +192,8 @@ def _export(
     for port in program.inputs
   ]
   traced = jax.jit(programs.function(net, program))
-  return export.export(traced, platforms=tuple(platforms))(shapes, *inputs)
+  with _without_places():
+    return export.export(traced, platforms=tuple(platforms))(shapes, *inputs)
 
 
 def _keep_weights(
