@@ -18,7 +18,6 @@ from test_inverter import inverter
 import encoder4editing_jax as e4e
 from encoder4editing_jax import exporting, programs, serving, weights
 
-
 DIRECTIONS = {"smile": drawn(8), "age": drawn(4, 8, seed=1)}
 
 
@@ -50,11 +49,9 @@ def served(folder):
 
 
 def test_programs_give_what_the_network_gives(net, served):
-  found = dict(serving.compare(net, served, DIRECTIONS))
+  found = dict(serving.compare(net, served, DIRECTIONS, (3,)))
   assert list(found) == ["encoder", "generator", "edit", "edit_codes"]
-  for errors in found.values():
-    assert set(errors) == {1, 3}
-    assert max(errors.values()) < 1e-5
+  assert all(errors[3] < 1e-5 for errors in found.values())
   images = drawn(3, 32, 32, 3)
   strengths = served.strengths({"age": 1.5}, batch=3)
   np.testing.assert_array_equal(strengths, [[0, 1.5]] * 3)
