@@ -130,7 +130,7 @@ def write(
     OSError: the disk does not take it; the folder is then no export.
   """
   folder = Path(folder)
-  generator = getattr(net, "generator", net)
+  generator = programs.generator_of(net)
   named = finding.fitting(directions or {}, generator)
   chosen = programs.programs(net, parts, len(named), iterations)
   _check(folder, platforms, overwrite)

@@ -38,6 +38,11 @@ class Program(NamedTuple):
   prefixes: tuple[str, ...]
 
 
+def generator_of(net: Inverter | Generator) -> Generator:
+  """The generator of an inverter, or that which stands alone."""
+  return net.generator if isinstance(net, Inverter) else net
+
+
 def _moved(
   w_plus: Float[Array, "b n d"],
   directions: Float[Array, "k n d"],
@@ -49,7 +54,7 @@ def _moved(
 
 def _painting(net: Any, k: int) -> dict[str, Program]:
   """Programs of a generator, on its own or in an inverter."""
-  generator: Generator = getattr(net, "generator", net)
+  generator = generator_of(net)
   shape = (generator.n_styles, generator.style_dim)
   codes = Port("w_plus", shape, "codes of W+")
   strengths = Port("strengths", (k,), "steps along the directions, in order")
@@ -59,7 +64,7 @@ def _painting(net: Any, k: int) -> dict[str, Program]:
   prefix = "synthesis" if net is generator else "generator.synthesis"
 
   def paint(net: Any, w_plus: Array) -> Array:
-    return getattr(net, "generator", net).synthesis(w_plus)
+    return generator_of(net).synthesis(w_plus)
 
   return {
     "generator": Program(

@@ -20,6 +20,7 @@ from encoder4editing_jax import (
   editing,
   exporting,
   finding,
+  programs,
   weights,
 )
 from encoder4editing_jax.models.inverter import Inversion, Inverter
@@ -118,7 +119,7 @@ def load(folder: str | os.PathLike[str]) -> Served:
   manifest = _manifest(folder)
   path = _whole(folder, manifest["weights"])
   arrays = jax.device_put(weights.load_arrays(path))
-  functions = {}
+  functions: dict[str, Callable[..., Any]] = {}
   for name, entry in manifest["programs"].items():
     path = _whole(folder, entry)
     exported = export.deserialize(bytearray(path.read_bytes()))
@@ -178,7 +179,7 @@ def _results(
 ) -> dict[str, Callable[..., Any]]:
   """What the programs should give, by the network's own methods."""
   steps = manifest["iterations"]
-  decode = nnx.jit(lambda net, w: getattr(net, "generator", net).synthesis(w))
+  decode = nnx.jit(lambda net, w: programs.generator_of(net).synthesis(w))
   encode = nnx.jit(lambda net, x: net.invert(x, steps).w_plus)
   refine = nnx.jit(lambda net, x, y, w: net.refine(x, Inversion(y, w)))
 
@@ -201,7 +202,7 @@ def _examples(
   net: Any, entry: Mapping[str, Any], batch: int, generated: Callable[..., Any]
 ) -> list[Array]:
   """Drawn inputs of a program: codes of W, and whatever else at random."""
-  generator: Generator = getattr(net, "generator", net)
+  generator = programs.generator_of(net)
   keys = jax.random.split(jax.random.key(batch), 3)
   z = jax.random.normal(keys[0], (batch, generator.style_dim))
   codes = generator.to_w_plus([generator.mapping(z)])
@@ -232,7 +233,7 @@ def compare(
     batches: numbers of examples.
   """
   net = architectures.with_dtype(net, served.manifest["dtype"])
-  generator = getattr(net, "generator", net)
+  generator = programs.generator_of(net)
   named = finding.fitting(directions or {}, generator)
   wanted = _results(net, served.manifest, named)
   for name, run in served.functions.items():
