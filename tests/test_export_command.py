@@ -92,7 +92,7 @@ def test_a_program_that_differs_is_exit_status_1(
   assert cli.main([*argv, "--platforms", "cpu"]) == 1
   captured = capsys.readouterr()
   assert "generator differ" in captured.err
-  assert "nan" in captured.out
+  assert "NaN" in captured.out
 
 
 @pytest.mark.parametrize(

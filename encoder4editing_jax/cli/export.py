@@ -179,11 +179,10 @@ def _table(
   )
   for name, row in rows.items():
     errors = row.get("relative_error", {})
+    cells = [_cell(errors.get(b, "-")) for b in BATCHES]
     yield (
       f"{name:12}{row['bytes'] / 1e6:9.3f}{row['seconds']:9.1f} s"
-      + "".join(
-        f"{errors[b]:12.1e}" if b in errors else f"{'-':>12}" for b in BATCHES
-      )
+      + "".join(cells)
     )
   yield f"{'weights':12}{manifest['weights']['bytes'] / 1e6:9.3f}"
   where = ", ".join(manifest["platforms"])
@@ -195,3 +194,8 @@ def _table(
   if not any("ok" in row for row in rows.values()):
     why = "as asked" if asked.unchecked else "this machine is none of these"
     yield f"not compared with the model: {why}"
+
+
+def _cell(error: float | str | None) -> str:
+  text = f"{error:.1e}" if isinstance(error, float) else error or "NaN"
+  return f"{text:>12}"
