@@ -169,6 +169,33 @@ def test_a_restyle_encoder_gives_one_step_and_all(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+  "cls",
+  [
+    e4e.GradualStyleEncoder,
+    e4e.SingleStyleEncoder,
+    e4e.WPlusEncoder,
+    e4e.ResNetGradualStyleEncoder,
+    e4e.ResNetProgressiveBackboneEncoder,
+  ],
+)
+def test_every_kind_of_encoder_takes_any_batch(cls, net, tmp_path):
+  encoder = cls(
+    4,
+    input_size=(32, 48),
+    input_channels=5,
+    style_dim=8,
+    num_layers=18,
+    channels=(4, 4, 4, 4),
+    rngs=nnx.Rngs(0),
+  )
+  other = e4e.Inverter(encoder, net.generator)
+  exporting.write(other, tmp_path, parts=["encoder"])
+  served = serving.load(tmp_path)
+  assert served["encoder"](drawn(2, 32, 48, 5)).shape == (2, 4, 8)
+
+
+@pytest.mark.slow
 def test_a_generator_goes_without_an_encoder(net, tmp_path):
   generator = net.generator
   written = exporting.write(
