@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from encoder4editing_jax import converters, files, weights
 from encoder4editing_jax.converters.edits import to_edits
@@ -232,6 +233,36 @@ def fitting(
   }
   lost = {name: why for name, why in reasons.items() if why}
   return {k: v for k, v in directions.items() if k not in lost}, lost
+
+
+def as_steps(
+  directions: Mapping[str, Any], n_styles: int, style_dim: int
+) -> dict[str, Float[np.ndarray, "n d"]]:
+  """What a strength of 1 adds to codes `[n d]`, by name.
+
+  Of a component that is a deviation, wherever the code stands.
+
+  Args:
+    directions: as `load` gives them, or vectors.
+    n_styles: of the codes.
+    style_dim: of the codes.
+
+  Raises:
+    ValueError: one that does not fit.
+  """
+  found = {}
+  for name, given in directions.items():
+    if why := misfit(given, n_styles, style_dim):
+      raise ValueError(
+        f"direction {name!r} {why}; pass the directions of this model."
+      )
+    vector = np.asarray(getattr(given, "vector", given), np.float32)
+    step = np.broadcast_to(vector, (n_styles, style_dim)).copy()
+    layers = getattr(given, "layers", None)
+    if layers is not None:
+      step[np.setdiff1d(np.arange(n_styles), layers)] = 0
+    found[name] = step
+  return found
 
 
 def length(direction: Direction) -> float:

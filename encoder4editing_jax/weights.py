@@ -91,7 +91,7 @@ def save(
     tensors = {k: _narrow(v, dtype, k) for k, v in tensors.items()}
   if provenance:
     header["provenance"] = _check_provenance(provenance)
-  _write(path, tensors, {_KEY: json.dumps(header, sort_keys=True)})
+  save_arrays(path, tensors, header)
 
 
 def _check_provenance(provenance: Any) -> dict[str, str | int]:
@@ -117,26 +117,23 @@ def _narrow(value: np.ndarray, dtype: str, name: str) -> np.ndarray:
   return value.astype(dtype)
 
 
-def _write(path: Path, tensors: dict[str, np.ndarray], metadata: dict) -> None:
-  tensors = {k: np.asarray(v, order="C") for k, v in tensors.items()}
-  try:
-    with files.replacing(path) as unfinished:
-      safetensors.numpy.save_file(tensors, unfinished, metadata)
-  except safetensors.SafetensorError as error:  # a full disk, for example
-    raise OSError(errno.EIO, str(error), str(path)) from error
-
-
 def save_arrays(
   path: str | os.PathLike[str],
   arrays: Mapping[str, np.ndarray],
-  header: Mapping[str, Any],
+  header: Mapping[str, Any] | None = None,
 ) -> None:
-  """Writes arrays that are no network, and a JSON value about them.
+  """Writes arrays that need be no network's, and a JSON value about them.
 
   Raises:
     OSError: the file cannot be written; what was there stays.
   """
-  _write(Path(path), dict(arrays), {_KEY: json.dumps(header, sort_keys=True)})
+  tensors = {k: np.asarray(v, order="C") for k, v in arrays.items()}
+  about = {_KEY: json.dumps(header, sort_keys=True)} if header else {}
+  try:
+    with files.replacing(path) as unfinished:
+      safetensors.numpy.save_file(tensors, unfinished, about)
+  except safetensors.SafetensorError as error:  # a full disk, for example
+    raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def read_header(path: str | os.PathLike[str]) -> Any:
@@ -150,6 +147,21 @@ def read_header(path: str | os.PathLike[str]) -> Any:
       return json.loads((file.metadata() or {})[_KEY])
   except (OSError, KeyError, ValueError, safetensors.SafetensorError):
     return None
+
+
+def load_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """Reads the arrays of any safetensors file by name.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: it is damaged, or another file.
+  """
+  try:
+    return safetensors.numpy.load_file(path)
+  except FileNotFoundError:
+    raise FileNotFoundError(f"{path} is not there; check the path.") from None
+  except safetensors.SafetensorError as error:
+    raise ValueError(f"{path}: no whole safetensors file ({error}).") from None
 
 
 def _open(path: Path) -> tuple[Any, dict[str, Any], Shapes]:

@@ -17,6 +17,7 @@ from encoder4editing_jax.cli.demo import demo_command
 from encoder4editing_jax.cli.directions import directions_command
 from encoder4editing_jax.cli.edit import edit_command
 from encoder4editing_jax.cli.evaluate import evaluate_command
+from encoder4editing_jax.cli.export import export_command
 from encoder4editing_jax.cli.invert import invert_command
 from encoder4editing_jax.cli.mix import mix_command
 from encoder4editing_jax.cli.parsing import nearest
@@ -41,6 +42,7 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
   animate  make a clip of such codes
   directions find, convert and list what codes are moved along
   demo     serve a page in the browser to do all this
+  export   write a model as programs for serving, without this library
   evaluate say how near pictures are to what they should be
   info     say what is in a file of weights
   doctor   print versions and devices, and test one picture
@@ -79,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "mix": mix_command,
     "animate": animate_command,
     "demo": demo_command,
+    "export": export_command,
     "evaluate": evaluate_command,
     "info": info,
     "doctor": doctor,

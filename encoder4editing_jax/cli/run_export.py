@@ -14,6 +14,8 @@ from encoder4editing_jax.config import ConfigError
 class ExportArguments:
   """Write the inverter of a run, which may be at work or cut off, as one file.
 
+  (Programs for serving, without this library: e4e export.)
+
   Example: e4e runs export runs/toy --best --out toy.pt --to torch
   """
 

@@ -75,7 +75,7 @@ def _fitting(found: dict[str, Any], generator: Any) -> dict[str, Any]:
   """Directions that fit a generator; sliders go steps, to no coordinate."""
   n, d = generator.n_styles, generator.style_dim
   if not found:
-    count = min(COMPONENTS, d)
+    count = min(COMPONENTS, generator.style_dim)
     axes = finding.principal(generator, 2000, count, key=jax.random.key(0))
     found = edits.components_as_edits(axes)
   made: dict[str, Any] = {}

@@ -192,9 +192,12 @@ class Synthesis(nnx.Module):
     return [layer.modulation.kernel[...] for layer in self._layers()]
 
   def noises(
-    self, noise: Noise, batch: int, key: Array | None = None
+    self, noise: Noise, batch: Any, key: Array | None = None
   ) -> list[Array | None]:
-    """The noise maps of all layers, see `__call__`."""
+    """The noise maps of all layers, see `__call__`.
+
+    `batch` is a number, or a symbol where the network is exported.
+    """
     layers = self._layers()
     shapes = [layer.noise[...].shape for layer in layers]
     if not isinstance(noise, str):
