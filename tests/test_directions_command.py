@@ -299,7 +299,7 @@ def test_published_files_there_and_back(tmp_path, capsys):
 
 def labels(tmp_path, *lines):
   path = tmp_path / "labels.csv"
-  path.write_text("\n".join(lines))
+  path.write_text("\n".join(lines), errors="surrogateescape")
   return path
 
 
@@ -324,6 +324,8 @@ ROWS = [f"{k},{k % 2}" for k in range(20)]
      ["--without", "a"], "nothing is left"),
     (["name,smile", *ROWS], ["--extremes", "0.3", "--method", "ridge"], "goes"),
     (["name,smile", *ROWS, "0.png,1"], [], "two rows are of '0'"),
+    (["name;smile", *ROWS], [], "its first line is 'name;smile'"),
+    (["name,smile", "\udcff,1"], [], "no CSV in UTF-8"),
   ],
 )  # fmt: skip
 def test_labels_that_say_nothing_write_nothing(

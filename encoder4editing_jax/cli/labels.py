@@ -84,14 +84,17 @@ def read_labels(path: str) -> dict[str, dict[str, float]]:
   Empty cells are left out; true, false, yes and no are 1 and 0.
 
   Raises:
-    ConfigError: there is no column of labels, a name occurs twice, or a cell
-      is no number.
-    OSError, ValueError: it cannot be read as text.
+    ConfigError: it is no CSV, there is no column of labels, a name occurs
+      twice, or a cell is no number.
+    OSError: it cannot be opened.
   """
   if not Path(path).is_file():
     raise ConfigError(f"--labels {path} is not a file; give a .csv.")
-  with open(path, newline="", encoding="utf-8-sig") as file:
-    rows = [row for row in csv.reader(file) if any(map(str.strip, row))]
+  try:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+      rows = [row for row in csv.reader(file) if any(map(str.strip, row))]
+  except (csv.Error, UnicodeDecodeError) as error:
+    raise ConfigError(f"{path} is no CSV in UTF-8 ({error}).") from None
   heads = [cell.strip() for cell in rows[0]] if rows else []
   if len(heads) < 2 or len(set(heads)) < len(heads) or not all(heads[1:]):
     raise ConfigError(
