@@ -73,7 +73,7 @@ def _check(folder: Path, platforms: Sequence[str], overwrite: bool) -> None:
     raise FileExistsError(f"{folder} is a file; name a folder.")
   if (there := _ours(folder)) and not overwrite:
     raise FileExistsError(
-      f"{there[0]} is there already; name another folder, or overwrite."
+      f"{there[0]} is there already; name another folder, or --overwrite."
     )
 
 
@@ -120,6 +120,7 @@ def write(
   named = as_steps(directions or {}, n, d)
   chosen = programs.programs(net, parts, len(named), iterations)
   _check(folder, platforms, overwrite)
+  folder.mkdir(parents=True, exist_ok=True)
   net = architectures.with_dtype(net, dtype)
   arrays = {k: np.asarray(v) for k, v in programs.needed(net, chosen).items()}
   if "edit" in parts:
@@ -129,7 +130,6 @@ def write(
     began = time.perf_counter()
     exports[name] = _export(net, program, arrays, platforms)
     seconds[name] = time.perf_counter() - began
-  folder.mkdir(parents=True, exist_ok=True)
   for path in _ours(folder):  # the manifest first: what is left is no export
     path.unlink()
   manifest: dict[str, Any] = {

@@ -74,7 +74,9 @@ def test_two_lines_take_another_model_and_photos(tmp_path):
     ),
   }
   printed = execute(changes, tmp_path)
-  assert "rows: component 1, component 2" in printed
+  (rows,) = (x for x in printed.splitlines() if x.startswith("rows: "))
+  assert rows.count(",") == 3  # components of W stand in for directions
+  assert "smile" not in rows
   assert "left out: {}" in printed
 
 

@@ -94,7 +94,9 @@ def export_command(argv: Sequence[str]) -> int:
   began = time.perf_counter()
   served = serving.load(asked.out)
   reload_s = time.perf_counter() - began
-  rows = {name: {"seconds": s} for name, s in written.seconds.items()}
+  rows: dict[str, dict[str, Any]] = {
+    name: {"seconds": s} for name, s in written.seconds.items()
+  }
   compared: Iterable[Any] = ()
   if not asked.unchecked and serving.runs_here(served.manifest):
     compared = serving.compare(net, served, directions, BATCHES)
