@@ -5,7 +5,6 @@ size, the last is filled up, so that each network is compiled once. The names
 of the numbers say network, range and size: `lpips_alex_256x256`.
 """
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,8 +12,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
+from encoder4editing_jax.compiling import call, compiled
 from encoder4editing_jax.inference import in_batches
 from encoder4editing_jax.metrics import fid
 from encoder4editing_jax.metrics.measures import Wanted, measures, stated
@@ -92,7 +91,7 @@ class _Frechet:
   def __init__(self, wanted: Wanted, reference: fid.Statistics | None):
     self.wanted = wanted
     net = wanted.network("inception_fid")
-    self.features = functools.partial(nnx.jit(lambda net, x: net(x)), net)
+    self.features = compiled(call, net)
     self.side = net.input_size
     self.results, self.targets = fid.Accumulator(), fid.Accumulator()
     self.reference = reference

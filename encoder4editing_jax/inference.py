@@ -20,9 +20,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import files, weights
+from encoder4editing_jax.compiling import call, compiled
 from encoder4editing_jax.data import images as decoding
 from encoder4editing_jax.models.inverter import Inversion, Inverter
 from encoder4editing_jax.models.stylegan2 import Generator
+from encoder4editing_jax.models.synthesis import Synthesis
 
 FORMAT = 1
 
@@ -86,26 +88,43 @@ def in_batches(function: Callable[..., Any], batch: int, *arrays: Any) -> Any:
   return jax.tree.map(lambda *x: np.concatenate(x)[:n], *parts)
 
 
-def _compiled(
-  net: nnx.Module, function: Callable[..., Array]
-) -> Callable[..., Array]:
-  """`function(net, ...)` of arrays; the weights are arguments of it.
+def _encode(
+  net: Inverter, images: Array, iterations: int
+) -> Float[Array, "b n d"]:
+  return net.invert(images, iterations).w_plus
 
-  Encoders cannot be static arguments: their convolutions hold lists.
+
+def _go_on(
+  net: Inverter, images: Array, w_plus: Array, iterations: int
+) -> Float[Array, "b n d"]:
+  now = Inversion(net.decode(w_plus), w_plus)
+  for _ in range(iterations):
+    now = net.refine(images, now)
+  return now.w_plus
+
+
+def _paint_with_noise(net: Synthesis, w_plus: Array, keys: Array) -> Array:
+  return net(w_plus, "random", keys)
+
+
+def make_encode(
+  inverter: Inverter, iterations: int = 1, start: Inverter | None = None
+) -> Callable[[Array], Array]:
+  """The function from pictures `[b h w c]` to codes `[b n d]`, see `invert`.
+
+  Raises:
+    ValueError: networks that cannot do this.
   """
-  graph, state = nnx.split(net)
-  run = jax.jit(lambda state, *x: function(nnx.merge(graph, state), *x))
-  return functools.partial(run, state)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _paint(graph: Any, state: Any, w_plus: Array, noise: Any) -> Array:
-  return nnx.merge(graph, state)(w_plus, noise or "stored")
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _maps(graph: Any, state: Any, keys: Array) -> list[Array | None]:
-  return nnx.merge(graph, state).noises("random", len(keys), keys)
+  if start is None:
+    return compiled(_encode, inverter, iterations=iterations)
+  if not inverter.restyle:
+    raise ValueError("only a ReStyle encoder can go on from another's codes.")
+  theirs, ours = start.generator.n_styles, inverter.generator.n_styles
+  if theirs != ours:
+    raise ValueError(f"the first encoder has {theirs} styles, not {ours}.")
+  begin = make_encode(start)
+  go_on = compiled(_go_on, inverter, iterations=iterations)
+  return lambda images: go_on(images, begin(images))
 
 
 def invert(
@@ -129,23 +148,7 @@ def invert(
   Raises:
     ValueError: nothing to invert, or networks that cannot do this.
   """
-  if start is None:
-    once = _compiled(inverter, lambda net, x: net.invert(x, iterations).w_plus)
-    return in_batches(once, batch, images)
-  if not inverter.restyle:
-    raise ValueError("only a ReStyle encoder can go on from another's codes.")
-  theirs, ours = start.generator.n_styles, inverter.generator.n_styles
-  if theirs != ours:
-    raise ValueError(f"the first encoder has {theirs} styles, not {ours}.")
-  w_plus = invert(start, images, batch=batch)
-
-  def go_on(net: Inverter, images: Array, w_plus: Array) -> Array:
-    now = Inversion(net.decode(w_plus), w_plus)
-    for _ in range(iterations):
-      now = net.refine(images, now)
-    return now.w_plus
-
-  return in_batches(_compiled(inverter, go_on), batch, images, w_plus)
+  return in_batches(make_encode(inverter, iterations, start), batch, images)
 
 
 def paint(
@@ -163,16 +166,12 @@ def paint(
     batch: codes at a time.
     noise_seed: for random noise, another map for each; None for the stored.
   """
-  graph, state = nnx.split(generator.synthesis)
   if noise_seed is None:
-    return in_batches(lambda w: _paint(graph, state, w, None), batch, w_plus)
-  places = np.arange(len(w_plus))
-
-  def noisy(w: Array, place: Array) -> Array:
-    one = functools.partial(jax.random.fold_in, jax.random.key(noise_seed))
-    return _paint(graph, state, w, _maps(graph, state, jax.vmap(one)(place)))
-
-  return in_batches(noisy, batch, w_plus, places)
+    return in_batches(compiled(call, generator.synthesis), batch, w_plus)
+  one = functools.partial(jax.random.fold_in, jax.random.key(noise_seed))
+  keys = jax.vmap(one)(np.arange(len(w_plus)))
+  run = compiled(_paint_with_noise, generator.synthesis)
+  return in_batches(run, batch, w_plus, keys)
 
 
 def fingerprint(net: nnx.Module) -> str:

@@ -35,14 +35,15 @@ def inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
   import numpy as np
   from PIL import Image
 
-  from encoder4editing_jax import evaluating, faceworld
+  from encoder4editing_jax import evaluating, faceworld, inference
   from encoder4editing_jax.data import images
   from encoder4editing_jax.training.pictures import to_bytes
 
   generator = net.generator
   size = net.encoder.input_size
   pair = (size, size) if isinstance(size, int) else tuple(size)
-  encode, lec = _encoder(asked, net), None
+  once = inference.make_encode(net, asked.iterations)
+  encode, lec = functools.partial(inference.in_batches, once, asked.batch), None
   if "lec" in asked.metrics.split(","):
     lec = _lec(asked, generator, encode)
   faces = np.asarray(faceworld.sample(seed=7, n=8)[0]) if asked.demo else None
@@ -80,17 +81,6 @@ def inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
     if lec is not None:
       extra["lec"] = lec(x)
     yield evaluating.Batch(names, np.stack(results), targets, extra)
-
-
-def _encoder(asked: Any, net: Any) -> Callable[[Any], Any]:
-  """Pictures in [-1, 1] to codes, compiled once."""
-  from flax import nnx
-
-  from encoder4editing_jax.inference import in_batches
-
-  steps = asked.iterations
-  run = nnx.jit(lambda net, x: net.invert(x, steps).w_plus)
-  return lambda x: in_batches(functools.partial(run, net), asked.batch, x)
 
 
 def _lec(asked: Any, generator: Any, encode: Any) -> Callable[[Any], Any]:
