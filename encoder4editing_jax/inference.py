@@ -103,7 +103,10 @@ def _go_on(
   return now.w_plus
 
 
-def _paint_with_noise(net: Synthesis, w_plus: Array, keys: Array) -> Array:
+def _paint_with_noise(
+  net: Synthesis, key: Array, w_plus: Array, places: Array
+) -> Array:
+  keys = jax.vmap(functools.partial(jax.random.fold_in, key))(places)
   return net(w_plus, "random", keys)
 
 
@@ -168,10 +171,9 @@ def paint(
   """
   if noise_seed is None:
     return in_batches(compiled(call, generator.synthesis), batch, w_plus)
-  one = functools.partial(jax.random.fold_in, jax.random.key(noise_seed))
-  keys = jax.vmap(one)(np.arange(len(w_plus)))
   run = compiled(_paint_with_noise, generator.synthesis)
-  return in_batches(run, batch, w_plus, keys)
+  run = functools.partial(run, jax.random.key(noise_seed))
+  return in_batches(run, batch, w_plus, np.arange(len(w_plus)))
 
 
 def fingerprint(net: nnx.Module) -> str:

@@ -121,20 +121,17 @@ def test_numbers_are_arguments_and_options_are_constants():
 @pytest.mark.parametrize(
   "make",
   [
-    lambda rngs: Encoder4Editing(4, input_size=32, rngs=rngs),
-    lambda rngs: ResNetBackboneEncoder(4, input_size=32, rngs=rngs),
-    lambda rngs: Generator(32, rngs=rngs),
+    lambda rngs: Encoder4Editing(4, input_size=32, num_layers=10, rngs=rngs),
+    lambda rngs: ResNetBackboneEncoder(4, input_size=16, rngs=rngs),
+    lambda rngs: Generator(16, rngs=rngs),
     lambda rngs: LPIPS("squeeze", rngs=rngs),
     lambda rngs: Inception(16, rngs=rngs),
-    lambda rngs: ArcFace(50, rngs=rngs),
+    lambda rngs: ArcFace(50, channels=(4, 4, 4, 4), rngs=rngs),
     lambda rngs: MoCo(rngs=rngs),
   ],
 )
-def test_graphs_have_a_hash_and_equal_graphs_have_one(make):
-  graphs = [
-    nnx.graphdef(nnx.eval_shape(lambda s=s: make(nnx.Rngs(s)))) for s in (0, 1)
-  ]
-  assert hash(graphs[0]) == hash(graphs[1]) and graphs[0] == graphs[1]
+def test_graphs_have_a_hash(make):
+  hash(nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0)))))
 
 
 @pytest.mark.slow  # the networks of files
