@@ -3,14 +3,17 @@
 `jax.jit` finds what it has compiled by the function and by its static
 arguments. So the function stands in a module, the graph of the network (which
 our layers keep free of whatever cannot be hashed) is static, and its numbers
-are arguments: another network of the same architecture compiles nothing.
+are arguments: another network of the same architecture compiles nothing. And
+batches all have one size, the last is filled up.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 
@@ -44,3 +47,29 @@ def compiled(
 def call(net: Callable[..., Any], *arrays: Any) -> Any:
   """`net(*arrays)`, for `compiled(call, net)`."""
   return net(*arrays)
+
+
+def each_batch(
+  function: Callable[..., Any], batch: int, *arrays: Any
+) -> Iterator[Any]:
+  """`function` of equal batches; the last is filled with its last example.
+
+  Yields:
+    What it returns, as NumPy arrays, without what was filled in.
+
+  Raises:
+    ValueError: there is nothing, or a batch has less than one.
+  """
+  n = len(arrays[0])
+  if not n or batch < 1:
+    raise ValueError(f"{n} pictures in batches of {batch}; pass 1 or more.")
+  for start in range(0, n, batch):
+    index = np.minimum(np.arange(start, start + batch), n - 1)
+    part = function(*(jnp.asarray(np.asarray(a)[index]) for a in arrays))
+    yield jax.tree.map(lambda x, k=n - start: np.asarray(x)[:k], part)
+
+
+def in_batches(function: Callable[..., Any], batch: int, *arrays: Any) -> Any:
+  """What `each_batch` yields, joined."""
+  parts = list(each_batch(function, batch, *arrays))
+  return jax.tree.map(lambda *x: np.concatenate(x), *parts)

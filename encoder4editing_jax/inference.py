@@ -1,27 +1,34 @@
 """Pictures to codes and back, many at a time.
 
-Batches all have one size, the last is filled up, so that each network is
-compiled once. What was found is kept in `latents.npz`, from which the same
-pictures come again to the bit (on the same machine, with the same versions).
+Each network is compiled once (`compiling`). What was found is kept in
+`latents.npz`, from which the same pictures come again to the bit (on the same
+machine, with the same versions).
 """
 
 import functools
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import files, weights
-from encoder4editing_jax.compiling import call, compiled
-from encoder4editing_jax.data import images as decoding
+from encoder4editing_jax.compiling import (
+  call,
+  compiled,
+  each_batch,
+  in_batches,
+)
+from encoder4editing_jax.data.pictures import (
+  FilePath,
+  open_batches,
+  open_images as open_images,
+)
 from encoder4editing_jax.models.inverter import Inversion, Inverter
 from encoder4editing_jax.models.stylegan2 import Generator
 from encoder4editing_jax.models.synthesis import Synthesis
@@ -43,49 +50,13 @@ class Latents(NamedTuple):
   batch: int
 
 
-class Opened(NamedTuple):
-  """Pictures `[b h w 3]` in [-1, 1] by name, and files that are none."""
+class Inverted(NamedTuple):
+  """Codes `[b n d]` of named pictures `[b h w 3]`, and files that are none."""
 
   names: tuple[str, ...]
   images: np.ndarray
+  w_plus: np.ndarray
   failed: dict[str, str]
-
-
-def open_images(
-  paths: Sequence[str | os.PathLike[str]], size: tuple[int, int]
-) -> Opened:
-  """Opens picture files, resized; whatever cannot be read is named."""
-  found: dict[str, np.ndarray] = {}
-  failed = {}
-  for path in map(Path, paths):
-    try:
-      pixels = decoding.decode(path.read_bytes(), size)
-      found[str(path)] = pixels.astype(np.float32) / 127.5 - 1
-    except (OSError, ValueError) as error:
-      failed[str(path)] = " ".join(str(error).split())
-  shape = (0, *size, 3)
-  images = np.stack(list(found.values())) if found else np.zeros(shape)
-  return Opened(tuple(found), images.astype(np.float32), failed)
-
-
-def in_batches(function: Callable[..., Any], batch: int, *arrays: Any) -> Any:
-  """`function` of equal batches; the last is filled with its last example.
-
-  Returns:
-    What it returns, joined as NumPy arrays, without what was filled in.
-
-  Raises:
-    ValueError: there is nothing, or a batch has less than one.
-  """
-  n = len(arrays[0])
-  if not n or batch < 1:
-    raise ValueError(f"{n} pictures in batches of {batch}; pass 1 or more.")
-  parts = []
-  for start in range(0, n, batch):
-    index = np.minimum(np.arange(start, start + batch), n - 1)
-    part = function(*(jnp.asarray(np.asarray(a)[index]) for a in arrays))
-    parts.append(jax.tree.map(np.asarray, part))
-  return jax.tree.map(lambda *x: np.concatenate(x)[:n], *parts)
 
 
 def _encode(
@@ -132,26 +103,82 @@ def make_encode(
 
 def invert(
   inverter: Inverter,
-  images: Float[np.ndarray, "b h w c"] | Float[Array, "b h w c"],
+  images: Float[np.ndarray, "b h w c"]
+  | Float[Array, "b h w c"]
+  | Sequence[FilePath],
   iterations: int = 1,
   *,
   batch: int = 8,
   start: Inverter | None = None,
 ) -> Float[np.ndarray, "b n d"]:
-  """Codes of pictures in [-1, 1], of the encoder's input size.
+  """Codes of pictures.
 
   Args:
     inverter: an encoder of one pass, or a ReStyle encoder.
-    images: any number.
+    images: any number, in [-1, 1] and of the encoder's input size; or files.
     iterations: ReStyle steps; other encoders take exactly one.
     batch: pictures at a time.
     start: another inverter, whose code and picture come before the first step
       (ReStyle, section 5: encoder bootstrapping).
 
   Raises:
-    ValueError: nothing to invert, or networks that cannot do this.
+    ValueError: nothing to invert, a file that cannot be read (`invert_files`
+      leaves such out), or networks that cannot do this.
   """
-  return in_batches(make_encode(inverter, iterations, start), batch, images)
+  if isinstance(images, np.ndarray | jax.Array):
+    return in_batches(make_encode(inverter, iterations, start), batch, images)
+  found = []
+  for part in invert_files(
+    inverter, images, iterations, batch=batch, start=start
+  ):
+    for path, reason in part.failed.items():
+      raise ValueError(f"{path}: {reason}; leave it out, or use invert_files.")
+    found.append(part.w_plus)
+  if not found:
+    raise ValueError("there are no files to invert; pass 1 or more.")
+  return np.concatenate(found)
+
+
+def invert_files(
+  inverter: Inverter,
+  paths: Iterable[FilePath],
+  iterations: int = 1,
+  *,
+  batch: int = 8,
+  start: Inverter | None = None,
+) -> Iterator[Inverted]:
+  """Codes of files, batch by batch, opening the next ones meanwhile.
+
+  Args: see `invert`.
+
+  Yields:
+    Full batches, but for the last; whatever cannot be read is named.
+
+  Raises:
+    ValueError: networks that cannot do this.
+  """
+  encode = make_encode(inverter, iterations, start)
+  size = inverter.encoder.input_shape
+  shape = (0, inverter.generator.n_styles, inverter.generator.style_dim)
+  none: np.ndarray = np.zeros(shape, np.float32)
+  for names, images, failed in open_batches(paths, size, batch):
+    w_plus = in_batches(encode, batch, images) if names else none
+    yield Inverted(names, images, w_plus, failed)
+
+
+def painted(
+  generator: Generator,
+  w_plus: Float[np.ndarray, "b n d"] | Float[Array, "b n d"],
+  *,
+  batch: int = 8,
+  noise_seed: int | None = None,
+) -> Iterator[Float[np.ndarray, "b h w 3"]]:
+  """Batches of pictures of codes, see `paint`; no more than one is kept."""
+  if noise_seed is None:
+    return each_batch(compiled(call, generator.synthesis), batch, w_plus)
+  run = compiled(_paint_with_noise, generator.synthesis)
+  run = functools.partial(run, jax.random.key(noise_seed))
+  return each_batch(run, batch, w_plus, np.arange(len(w_plus)))
 
 
 def paint(
@@ -169,11 +196,9 @@ def paint(
     batch: codes at a time.
     noise_seed: for random noise, another map for each; None for the stored.
   """
-  if noise_seed is None:
-    return in_batches(compiled(call, generator.synthesis), batch, w_plus)
-  run = compiled(_paint_with_noise, generator.synthesis)
-  run = functools.partial(run, jax.random.key(noise_seed))
-  return in_batches(run, batch, w_plus, np.arange(len(w_plus)))
+  return np.concatenate(
+    list(painted(generator, w_plus, batch=batch, noise_seed=noise_seed))
+  )
 
 
 def fingerprint(net: nnx.Module) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,8 +50,16 @@ def check_out(path: str, overwrite: bool) -> None:
     raise ConfigError(
       f"--out {path}: there is no folder {out.parent}; make it first."
     )
-  if out.exists() and not overwrite:
-    raise ConfigError(f"--out {path} is there already; add --overwrite.")
+  refuse_replacing([out], overwrite)
+
+
+def refuse_replacing(paths: Iterable[Path], overwrite: bool) -> None:
+  """Raises ConfigError if one is there, and is not to be replaced."""
+  for path in paths:
+    if not overwrite and path.exists():
+      raise ConfigError(
+        f"{path} is there already; name another --out, or --overwrite."
+      )
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -36,8 +36,7 @@ class Engine:
     iterations: int = 1,
   ):
     self.generator = inverter.generator
-    size = inverter.encoder.input_size
-    self.size = (size, size) if isinstance(size, int) else tuple(size)
+    self.size = inverter.encoder.input_shape
     self.directions = _fitting(dict(directions or {}), self.generator)
     self.layers = tuple(
       name
