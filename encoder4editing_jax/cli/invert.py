@@ -164,7 +164,7 @@ def _work(asked: Any, found: list[str], paths: dict[str, Path]) -> int:
       images = inference.paint(generator, w_plus, batch=asked.batch)
       out.add(here, w_plus, images)
       pace.add(len(here))
-  what = "their codes and generators" if asked.tune else "their codes"
+  what = "codes and generators" if asked.tune else "codes"
   return report(asked, out, pace, failed, what)
 
 

@@ -79,4 +79,4 @@ class Pace:
 
   def __str__(self) -> str:
     speed, compiling = self.figures().values()
-    return f"{speed:g} {self._unit}s/s, {compiling:.1f} s of compiling apart"
+    return f"{speed:g} {self._unit}s/s after {compiling:.1f} s of compiling"

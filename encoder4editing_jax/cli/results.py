@@ -185,14 +185,15 @@ def report(
   results: Results,
   pace: Pace,
   failed: Mapping[str, str] = MappingProxyType({}),
-  what: str = "their codes",
+  what: str = "codes",
 ) -> int:
   """Says what was written and what could not be read; the exit status."""
   if asked.json:
     facts = {"written": list(map(str, results.written)), "failed": {**failed}}
     print(json.dumps(facts | pace.figures()))
   else:
-    print(f"{pace.done} pictures and {what} in {asked.out} ({pace})")
+    what = f"picture{'s' * (pace.done != 1)} with {what}"
+    print(f"{pace.done} {what} in {asked.out}" + f" ({pace})" * bool(pace.done))
   for name, reason in failed.items():
     print(f"left out: {name}: {reason}", file=sys.stderr)
   return 1 if failed else 0
