@@ -119,7 +119,7 @@ def evaluate_command(argv: Sequence[str]) -> int:
     found = evaluating.evaluate(counted, wanted, asked.batch, known)
   whole = summary(asked, wanted, found, work)
   write(asked, whole, table(found, work.failed))
-  show(asked, whole, work.failed)
+  show(asked, whole, work.failed, pace)
   return 1 if work.failed else 0
 
 
