@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from encoder4editing_jax.data import images
 from encoder4editing_jax.data.tasks import to_float
 
+MEGAPIXELS = 150.0  # larger ones are refused; one at a time is open
 FilePath = str | os.PathLike[str]
 
 
@@ -46,7 +47,9 @@ def name_of(path: FilePath) -> str:
 def read(path: FilePath, size: tuple[int, int]) -> Read:
   """A file as a picture of this height and width."""
   try:
-    return Read(str(path), images.decode(Path(path).read_bytes(), size))
+    data = Path(path).read_bytes()
+    pixels = images.decode(data, size, max_megapixels=MEGAPIXELS)
+    return Read(str(path), pixels)
   except (OSError, ValueError) as error:
     return Read(str(path), None, " ".join(str(error).split()))
 
