@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float
@@ -41,8 +42,8 @@ def _check(steps: int, lr: float) -> None:
 
 def optimise(
   generator: Generator,
-  images: Float[Array, "b h w 3"],
-  w_plus: Float[Array, "b n d"],
+  images: Float[Array, "b h w 3"] | Float[np.ndarray, "b h w 3"],
+  w_plus: Float[Array, "b n d"] | Float[np.ndarray, "b n d"],
   steps: int = 200,
   lr: float = 0.02,
   distance: LPIPS | None = None,
@@ -98,8 +99,8 @@ def _descend(
 
 def tune(
   generator: Generator,
-  images: Float[Array, "b h w 3"],
-  w_plus: Float[Array, "b n d"],
+  images: Float[Array, "b h w 3"] | Float[np.ndarray, "b h w 3"],
+  w_plus: Float[Array, "b n d"] | Float[np.ndarray, "b n d"],
   steps: int = 350,
   lr: float = 3e-4,
   distance: LPIPS | None = None,
