@@ -142,12 +142,11 @@ def _options(inverter: Inverter) -> dict[str, Any]:
   encoder, size = inverter.encoder, inverter.generator.size
   name, channels = type(encoder).__name__, encoder.input_channels
   labels = channels if channels != 3 and not inverter.restyle else 0
-  side = encoder.input_size
-  wide = not isinstance(side, int) and side[0] != side[1]
+  height, width = encoder.input_shape
   starts = inverter.restyle or bool(np.any(inverter.w_avg[...]))
   return {
     "encoder_type": _ENCODER_TYPES.get(name, name),
-    "dataset_type": "cars_encode" if wide else "ffhq_encode",
+    "dataset_type": "cars_encode" if height != width else "ffhq_encode",
     "stylegan_size": size,
     "output_size": size,
     "input_nc": channels,

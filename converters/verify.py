@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax.data import images
+from encoder4editing_jax.data.tasks import to_float
 from encoder4editing_jax.metrics import pixels
 from encoder4editing_jax.models.inverter import Inverter, crop_and_pool
 
@@ -39,13 +40,12 @@ def open_picture(
       f"the encoder takes maps of {channels} channels and no pictures; leave "
       "--verify out."
     )
-  size = inverter.encoder.input_size
-  size = (size, size) if isinstance(size, int) else tuple(size)
   try:
-    pixels = images.decode(Path(path).read_bytes(), size)
+    shape = inverter.encoder.input_shape
+    pixels = images.decode(Path(path).read_bytes(), shape)
   except images.UnreadableImage as error:
     raise ValueError(f"{path}: {error}; give --verify a picture.") from error
-  return np.asarray(pixels, np.float32)[None] / 127.5 - 1
+  return np.asarray(to_float(pixels[None]))
 
 
 def verify(

@@ -5,17 +5,16 @@ size, the last is filled up, so that each network is compiled once. The names
 of the numbers say network, range and size: `lpips_alex_256x256`.
 """
 
-import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from encoder4editing_jax.inference import in_batches
+from encoder4editing_jax.compiling import call, compiled, in_batches
+from encoder4editing_jax.data.pictures import name_of
+from encoder4editing_jax.data.tasks import to_float
 from encoder4editing_jax.metrics import fid
 from encoder4editing_jax.metrics.measures import Wanted, measures, stated
 
@@ -35,11 +34,6 @@ class Evaluation(NamedTuple):
   names: tuple[str, ...]
   columns: dict[str, np.ndarray]
   summary: dict[str, dict[str, Any]]
-
-
-def to_floats(pictures: np.ndarray) -> np.ndarray:
-  """Bytes to [-1, 1]."""
-  return pictures.astype(np.float32) / 127.5 - 1
 
 
 def evaluate(
@@ -66,7 +60,7 @@ def evaluate(
   for part in batches:
     if not part.names:
       continue
-    x, y = to_floats(part.results), to_floats(part.targets)
+    x, y = to_float(part.results), to_float(part.targets)
     for measure in found:
       columns[measure.name].append(in_batches(measure.compute, batch, x, y))
     for name, values in part.extra.items():
@@ -92,7 +86,7 @@ class _Frechet:
   def __init__(self, wanted: Wanted, reference: fid.Statistics | None):
     self.wanted = wanted
     net = wanted.network("inception_fid")
-    self.features = functools.partial(nnx.jit(lambda net, x: net(x)), net)
+    self.features = compiled(call, net)
     self.side = net.input_size
     self.results, self.targets = fid.Accumulator(), fid.Accumulator()
     self.reference = reference
@@ -146,7 +140,7 @@ def paired(
   for paths in (results, targets):
     names: dict[str, str] = {}
     for path in paths:
-      if (other := names.setdefault(Path(path).stem, path)) != path:
+      if (other := names.setdefault(name_of(path), path)) != path:
         raise ValueError(
           f"{other} and {path} have the same name, so partners cannot be "
           "found; rename one, or give fewer files."
@@ -161,12 +155,6 @@ def paired(
     p: "no result of this name" for k, p in theirs.items() if k not in ours
   }
   return both, alone
-
-
-def chunks(items: Sequence[Any], n: int) -> Iterator[Sequence[Any]]:
-  """`items` in pieces of n, the last perhaps shorter."""
-  for start in range(0, len(items), n):
-    yield items[start : start + n]
 
 
 def reconstructed(

@@ -1,28 +1,37 @@
 """Pictures to codes and back, many at a time.
 
-Batches all have one size, the last is filled up, so that each network is
-compiled once. What was found is kept in `latents.npz`, from which the same
-pictures come again to the bit (on the same machine, with the same versions).
+Each network is compiled once (`compiling`). What was found is kept in
+`latents.npz`, from which the same pictures come again to the bit (on the same
+machine, with the same versions).
 """
 
 import functools
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import files, weights
-from encoder4editing_jax.data import images as decoding
+from encoder4editing_jax.compiling import (
+  call,
+  compiled,
+  each_batch,
+  in_batches,
+)
+from encoder4editing_jax.data.pictures import (
+  FilePath,
+  open_batches,
+  open_images as open_images,
+)
 from encoder4editing_jax.models.inverter import Inversion, Inverter
 from encoder4editing_jax.models.stylegan2 import Generator
+from encoder4editing_jax.models.synthesis import Synthesis
 
 FORMAT = 1
 
@@ -41,111 +50,135 @@ class Latents(NamedTuple):
   batch: int
 
 
-class Opened(NamedTuple):
-  """Pictures `[b h w 3]` in [-1, 1] by name, and files that are none."""
+class Inverted(NamedTuple):
+  """Codes `[b n d]` of named pictures `[b h w 3]`, and files that are none."""
 
   names: tuple[str, ...]
   images: np.ndarray
+  w_plus: np.ndarray
   failed: dict[str, str]
 
 
-def open_images(
-  paths: Sequence[str | os.PathLike[str]], size: tuple[int, int]
-) -> Opened:
-  """Opens picture files, resized; whatever cannot be read is named."""
-  found: dict[str, np.ndarray] = {}
-  failed = {}
-  for path in map(Path, paths):
-    try:
-      pixels = decoding.decode(path.read_bytes(), size)
-      found[str(path)] = pixels.astype(np.float32) / 127.5 - 1
-    except (OSError, ValueError) as error:
-      failed[str(path)] = " ".join(str(error).split())
-  shape = (0, *size, 3)
-  images = np.stack(list(found.values())) if found else np.zeros(shape)
-  return Opened(tuple(found), images.astype(np.float32), failed)
+def _encode(
+  net: Inverter, images: Array, iterations: int
+) -> Float[Array, "b n d"]:
+  return net.invert(images, iterations).w_plus
 
 
-def in_batches(function: Callable[..., Any], batch: int, *arrays: Any) -> Any:
-  """`function` of equal batches; the last is filled with its last example.
+def _go_on(
+  net: Inverter, images: Array, w_plus: Array, iterations: int
+) -> Float[Array, "b n d"]:
+  now = Inversion(net.decode(w_plus), w_plus)
+  for _ in range(iterations):
+    now = net.refine(images, now)
+  return now.w_plus
 
-  Returns:
-    What it returns, joined as NumPy arrays, without what was filled in.
+
+def _paint_with_noise(
+  net: Synthesis, key: Array, w_plus: Array, places: Array
+) -> Array:
+  keys = jax.vmap(functools.partial(jax.random.fold_in, key))(places)
+  return net(w_plus, "random", keys)
+
+
+def make_encode(
+  inverter: Inverter, iterations: int = 1, start: Inverter | None = None
+) -> Callable[[Array], Array]:
+  """The function from pictures `[b h w c]` to codes `[b n d]`, see `invert`.
 
   Raises:
-    ValueError: there is nothing, or a batch has less than one.
+    ValueError: networks that cannot do this.
   """
-  n = len(arrays[0])
-  if not n or batch < 1:
-    raise ValueError(f"{n} pictures in batches of {batch}; pass 1 or more.")
-  parts = []
-  for start in range(0, n, batch):
-    index = np.minimum(np.arange(start, start + batch), n - 1)
-    part = function(*(jnp.asarray(np.asarray(a)[index]) for a in arrays))
-    parts.append(jax.tree.map(np.asarray, part))
-  return jax.tree.map(lambda *x: np.concatenate(x)[:n], *parts)
-
-
-def _compiled(
-  net: nnx.Module, function: Callable[..., Array]
-) -> Callable[..., Array]:
-  """`function(net, ...)` of arrays; the weights are arguments of it.
-
-  Encoders cannot be static arguments: their convolutions hold lists.
-  """
-  graph, state = nnx.split(net)
-  run = jax.jit(lambda state, *x: function(nnx.merge(graph, state), *x))
-  return functools.partial(run, state)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _paint(graph: Any, state: Any, w_plus: Array, noise: Any) -> Array:
-  return nnx.merge(graph, state)(w_plus, noise or "stored")
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _maps(graph: Any, state: Any, keys: Array) -> list[Array | None]:
-  return nnx.merge(graph, state).noises("random", len(keys), keys)
+  if start is None:
+    return compiled(_encode, inverter, iterations=iterations)
+  if not inverter.restyle:
+    raise ValueError("only a ReStyle encoder can go on from another's codes.")
+  theirs, ours = start.generator.n_styles, inverter.generator.n_styles
+  if theirs != ours:
+    raise ValueError(f"the first encoder has {theirs} styles, not {ours}.")
+  begin = make_encode(start)
+  go_on = compiled(_go_on, inverter, iterations=iterations)
+  return lambda images: go_on(images, begin(images))
 
 
 def invert(
   inverter: Inverter,
-  images: Float[np.ndarray, "b h w c"] | Float[Array, "b h w c"],
+  images: Float[np.ndarray, "b h w c"]
+  | Float[Array, "b h w c"]
+  | Sequence[FilePath],
   iterations: int = 1,
   *,
   batch: int = 8,
   start: Inverter | None = None,
 ) -> Float[np.ndarray, "b n d"]:
-  """Codes of pictures in [-1, 1], of the encoder's input size.
+  """Codes of pictures.
 
   Args:
     inverter: an encoder of one pass, or a ReStyle encoder.
-    images: any number.
+    images: any number, in [-1, 1] and of the encoder's input size; or files.
     iterations: ReStyle steps; other encoders take exactly one.
     batch: pictures at a time.
     start: another inverter, whose code and picture come before the first step
       (ReStyle, section 5: encoder bootstrapping).
 
   Raises:
-    ValueError: nothing to invert, or networks that cannot do this.
+    ValueError: nothing to invert, a file that cannot be read (`invert_files`
+      leaves such out), or networks that cannot do this.
   """
-  if start is None:
-    once = _compiled(inverter, lambda net, x: net.invert(x, iterations).w_plus)
-    return in_batches(once, batch, images)
-  if not inverter.restyle:
-    raise ValueError("only a ReStyle encoder can go on from another's codes.")
-  theirs, ours = start.generator.n_styles, inverter.generator.n_styles
-  if theirs != ours:
-    raise ValueError(f"the first encoder has {theirs} styles, not {ours}.")
-  w_plus = invert(start, images, batch=batch)
+  if isinstance(images, np.ndarray | jax.Array):
+    return in_batches(make_encode(inverter, iterations, start), batch, images)
+  found = []
+  for part in invert_files(
+    inverter, images, iterations, batch=batch, start=start
+  ):
+    for path, reason in part.failed.items():
+      raise ValueError(f"{path}: {reason}; leave it out, or use invert_files.")
+    found.append(part.w_plus)
+  if not found:
+    raise ValueError("there are no files to invert; pass 1 or more.")
+  return np.concatenate(found)
 
-  def go_on(net: Inverter, images: Array, w_plus: Array) -> Array:
-    now = Inversion(net.decode(w_plus), w_plus)
-    for _ in range(iterations):
-      now = net.refine(images, now)
-    return now.w_plus
 
-  return in_batches(_compiled(inverter, go_on), batch, images, w_plus)
+def invert_files(
+  inverter: Inverter,
+  paths: Iterable[FilePath],
+  iterations: int = 1,
+  *,
+  batch: int = 8,
+  start: Inverter | None = None,
+) -> Iterator[Inverted]:
+  """Codes of files, batch by batch, opening the next ones meanwhile.
+
+  Args: see `invert`.
+
+  Yields:
+    Full batches, but for the last; whatever cannot be read is named.
+
+  Raises:
+    ValueError: networks that cannot do this.
+  """
+  encode = make_encode(inverter, iterations, start)
+  size = inverter.encoder.input_shape
+  shape = (0, inverter.generator.n_styles, inverter.generator.style_dim)
+  none: np.ndarray = np.zeros(shape, np.float32)
+  for names, images, failed in open_batches(paths, size, batch):
+    w_plus = in_batches(encode, batch, images) if names else none
+    yield Inverted(names, images, w_plus, failed)
+
+
+def painted(
+  generator: Generator,
+  w_plus: Float[np.ndarray, "b n d"] | Float[Array, "b n d"],
+  *,
+  batch: int = 8,
+  noise_seed: int | None = None,
+) -> Iterator[Float[np.ndarray, "b h w 3"]]:
+  """Batches of pictures of codes, see `paint`; no more than one is kept."""
+  if noise_seed is None:
+    return each_batch(compiled(call, generator.synthesis), batch, w_plus)
+  run = compiled(_paint_with_noise, generator.synthesis)
+  run = functools.partial(run, jax.random.key(noise_seed))
+  return each_batch(run, batch, w_plus, np.arange(len(w_plus)))
 
 
 def paint(
@@ -163,16 +196,9 @@ def paint(
     batch: codes at a time.
     noise_seed: for random noise, another map for each; None for the stored.
   """
-  graph, state = nnx.split(generator.synthesis)
-  if noise_seed is None:
-    return in_batches(lambda w: _paint(graph, state, w, None), batch, w_plus)
-  places = np.arange(len(w_plus))
-
-  def noisy(w: Array, place: Array) -> Array:
-    one = functools.partial(jax.random.fold_in, jax.random.key(noise_seed))
-    return _paint(graph, state, w, _maps(graph, state, jax.vmap(one)(place)))
-
-  return in_batches(noisy, batch, w_plus, places)
+  return np.concatenate(
+    list(painted(generator, w_plus, batch=batch, noise_seed=noise_seed))
+  )
 
 
 def fingerprint(net: nnx.Module) -> str:

@@ -10,18 +10,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from encoder4editing_jax.compiling import compiled
 from encoder4editing_jax.models.inverter import crop_and_pool
+from encoder4editing_jax.models.lpips import LPIPS
 from encoder4editing_jax.models.stylegan2 import Generator
-
-Distance = Callable[[Array, Array], Array]
+from encoder4editing_jax.models.synthesis import Synthesis
 
 
 def _objective(
-  painted: Array, images: Array, distance: Distance | None, lpips: float
+  painted: Array, images: Array, distance: LPIPS | None, lpips: Array
 ) -> Float[Array, ""]:
   """The sum over examples of L2 and LPIPS: no example sees the others."""
   painted = crop_and_pool(painted, images.shape[1:3])
@@ -40,11 +42,11 @@ def _check(steps: int, lr: float) -> None:
 
 def optimise(
   generator: Generator,
-  images: Float[Array, "b h w 3"],
-  w_plus: Float[Array, "b n d"],
+  images: Float[Array, "b h w 3"] | Float[np.ndarray, "b h w 3"],
+  w_plus: Float[Array, "b n d"] | Float[np.ndarray, "b n d"],
   steps: int = 200,
   lr: float = 0.02,
-  distance: Distance | None = None,
+  distance: LPIPS | None = None,
   lpips: float = 0.8,
 ) -> Float[Array, "b n d"]:
   """Codes whose pictures are nearer to `images`, with the stored noise.
@@ -55,40 +57,53 @@ def optimise(
     w_plus: where to start, for example an encoder's.
     steps: of Adam.
     lr: of Adam; the scale is that of W.
-    distance: an `LPIPS`; None for L2 alone.
+    distance: None for L2 alone.
     lpips: weight of that distance.
 
   Raises:
     ValueError: fewer than one step, or a rate that is not above 0.
   """
   _check(steps, lr)
-  graph, state = nnx.split(generator)
+  run = compiled(_optimise, generator.synthesis, distance, steps=steps)
+  return run(images, w_plus, lr, lpips)
+
+
+def _optimise(
+  synthesis: Synthesis,
+  distance: LPIPS | None,
+  images: Array,
+  w_plus: Array,
+  lr: Array,
+  lpips: Array,
+  steps: int,
+) -> Array:
+  def loss(codes: Array) -> Array:
+    return _objective(synthesis(codes), images, distance, lpips)
+
+  return _descend(loss, w_plus, lr, steps)
+
+
+def _descend(
+  loss: Callable[[Any], Array], start: Any, lr: Array, steps: int
+) -> Any:
+  """What Adam makes of a tree of arrays."""
   adam = optax.adam(lr)
 
-  @jax.jit
-  def run(state: Any, images: Array, w_plus: Array) -> Array:
-    def loss(codes: Array) -> Array:
-      painted = nnx.merge(graph, state).synthesis(codes)
-      return _objective(painted, images, distance, lpips)
+  def step(carry: tuple, _: None) -> tuple:
+    now, memory = carry
+    updates, memory = adam.update(jax.grad(loss)(now), memory)
+    return (optax.apply_updates(now, updates), memory), None
 
-    def step(carry: tuple, _: None) -> tuple:
-      codes, memory = carry
-      updates, memory = adam.update(jax.grad(loss)(codes), memory)
-      return (optax.apply_updates(codes, updates), memory), None
-
-    start = (w_plus, adam.init(w_plus))
-    return jax.lax.scan(step, start, None, steps)[0][0]
-
-  return run(state, images, w_plus)
+  return jax.lax.scan(step, (start, adam.init(start)), None, steps)[0][0]
 
 
 def tune(
   generator: Generator,
-  images: Float[Array, "b h w 3"],
-  w_plus: Float[Array, "b n d"],
+  images: Float[Array, "b h w 3"] | Float[np.ndarray, "b h w 3"],
+  w_plus: Float[Array, "b n d"] | Float[np.ndarray, "b n d"],
   steps: int = 350,
   lr: float = 3e-4,
-  distance: Distance | None = None,
+  distance: LPIPS | None = None,
   lpips: float = 1.0,
 ) -> Generator:
   """A copy of a generator that paints `images` from `w_plus`.
@@ -106,24 +121,26 @@ def tune(
     ValueError: as `optimise`.
   """
   _check(steps, lr)
-  synthesis = nnx.clone(generator.synthesis)
+  run = compiled(_tune, generator.synthesis, distance, steps=steps)
+  tuned = nnx.clone(generator)
+  nnx.update(tuned.synthesis, run(images, w_plus, lr, lpips))
+  return tuned
+
+
+def _tune(
+  synthesis: Synthesis,
+  distance: LPIPS | None,
+  images: Array,
+  w_plus: Array,
+  lr: Array,
+  lpips: Array,
+  steps: int,
+) -> Any:
+  """The parameters after tuning."""
   graph, weights, rest = nnx.split(synthesis, nnx.Param, ...)
-  adam = optax.adam(lr)
 
   def loss(weights: Any) -> Array:
     painted = nnx.merge(graph, weights, rest)(w_plus)
     return _objective(painted, images, distance, lpips) / len(images)
 
-  @jax.jit
-  def run(weights: Any) -> Any:
-    def step(carry: tuple, _: None) -> tuple:
-      weights, memory = carry
-      updates, memory = adam.update(jax.grad(loss)(weights), memory)
-      return (optax.apply_updates(weights, updates), memory), None
-
-    start = (weights, adam.init(weights))
-    return jax.lax.scan(step, start, None, steps)[0][0]
-
-  tuned = nnx.clone(generator)
-  tuned.synthesis = nnx.merge(graph, run(weights), rest)
-  return tuned
+  return _descend(loss, weights, lr, steps)

@@ -24,6 +24,7 @@ FLOORS = (
     "config_data",
     "config",
     "ops",
+    "compiling",
   ),
   ("models", "architectures", "weights", "weights_folder"),
   (

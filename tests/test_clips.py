@@ -133,6 +133,15 @@ def test_faces_turn_into_each_other_and_photos_give_way(inverted, tmp_path):
       ["animate", "FILE", "--demo", "--out", "x.gif", "--edit", "smile=2"],
       "write it as smile=-2:2",
     ),
+    (["animate", "FILE", "--demo"], "--out is missing; name the clip"),
+    (
+      ["animate", "FILE", "--demo", "--out", "x.gif", "--wipe", "TWINS"],
+      "bob.png have the same name",
+    ),
+    (
+      ["animate", "FILE", "--demo", "--out", "x.gif", "--wipe", "DAMAGED"],
+      "bob.png: the file is empty",
+    ),
     (
       ["animate", "FILE", "--demo", "--out", "x.gif", "--wipe", "nowhere"],
       "nowhere is not there",
@@ -141,6 +150,14 @@ def test_faces_turn_into_each_other_and_photos_give_way(inverted, tmp_path):
 )
 def test_mistakes_leave_nothing(words, told, inverted, tmp_path, capsys):
   places = {"FILE": str(inverted / "latents.npz"), "NEW": str(tmp_path / "new")}
+  for name, files in (("TWINS", ("bob.jpg", "bob.png")), ("DAMAGED", ())):
+    folder = inverted.parent / name
+    folder.mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8)).save(folder / "ann.png")
+    (folder / "bob.png").touch()
+    for file in files:
+      (folder / file).touch()
+    places[name] = str(folder)
   places |= {f"x.{e}": str(tmp_path / f"x.{e}") for e in ("avi", "gif")}
   assert cli.main([places.get(word, word) for word in words]) == 2
   assert told in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from test_inverter import inverter
 
-from encoder4editing_jax import faceworld, inference, optimising
+from encoder4editing_jax import compiling, faceworld, inference, optimising
 
 
 def drawn(*shape, seed=0):
@@ -21,11 +21,11 @@ def test_batches_are_filled_up_and_cut_off():
     sizes.append(len(x))
     return {"twice": 2 * x}
 
-  out = inference.in_batches(double, 3, drawn(7, 2))
+  out = compiling.in_batches(double, 3, drawn(7, 2))
   np.testing.assert_array_equal(out["twice"], 2 * drawn(7, 2))
   assert sizes == [3, 3, 3]
   with pytest.raises(ValueError, match="0 pictures"):
-    inference.in_batches(double, 3, drawn(0, 2))
+    compiling.in_batches(double, 3, drawn(0, 2))
 
 
 def test_files_that_are_no_pictures_are_named(tmp_path):

@@ -13,15 +13,14 @@ import tyro
 from encoder4editing_jax.cli.crops import (
   Photo,
   Record,
-  check_names,
-  check_new,
   open_photo,
   reason,
   save_photo,
   save_record,
 )
-from encoder4editing_jax.cli.invert import Inputs, find, tell
-from encoder4editing_jax.cli.parsing import PLAIN, parse
+from encoder4editing_jax.cli.invert import Inputs, find
+from encoder4editing_jax.cli.parsing import PLAIN, parse, refuse_replacing
+from encoder4editing_jax.cli.results import refuse_twins, tell
 from encoder4editing_jax.config import ConfigError
 
 
@@ -84,7 +83,8 @@ def align_command(argv: Sequence[str]) -> int:
   from tqdm import tqdm
 
   photos = list(_photos(asked))
-  check_names(photos)
+  out = Path(asked.out)
+  refuse_twins(photos, [out / f"{Path(path).stem}.png" for path in photos])
   _check_places(asked, photos)
   if asked.demo:
     _draw(asked)
@@ -157,7 +157,7 @@ def _check_places(asked: AlignArguments, photos: Sequence[str]) -> None:
   if not asked.demo:
     inputs = [*photos, *_landmark_files(asked)]
   drawn = _demo_files(asked) if asked.demo else ()
-  check_new([*results, *drawn], inputs, asked.overwrite)
+  refuse_replacing([*results, *drawn], asked.overwrite, inputs)
 
 
 def _landmark_files(asked: AlignArguments) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -14,6 +13,7 @@ from encoder4editing_jax.cli.edit import (
 )
 from encoder4editing_jax.cli.invert import Text, check, find
 from encoder4editing_jax.cli.parsing import PLAIN, check_out, parse
+from encoder4editing_jax.cli.progress import Pace
 from encoder4editing_jax.config import ConfigError
 
 
@@ -66,7 +66,7 @@ def animate_command(argv: Sequence[str]) -> int:
     ConfigError, ImportError, OSError, ValueError: wrong flags or files.
   """
   asked = parse(AnimateArguments, argv, prog="e4e animate", config=PLAIN)
-  check(asked)
+  check(asked, "the clip")
   if asked.edit and asked.wipe:
     raise ConfigError("--edit and --wipe exclude each other; give one.")
   if asked.frames < 2 or asked.fps < 1:
@@ -78,9 +78,21 @@ def animate_command(argv: Sequence[str]) -> int:
   generator = open_generator(asked)
   latents = inference.load_latents(asked.latents, generator)
   make = _edited if asked.edit else _wiped if asked.wipe else _turning
-  n = clips.save_clip(asked.out, make(asked, generator, latents), asked.fps)
-  print(f"{asked.out}: {n} frames")
+  frames = make(asked, generator, latents)
+  with Pace(_count(asked, latents), unit="frame") as pace:
+    frames = pace.over(frames, lambda _: 1)
+    n = clips.save_clip(asked.out, frames, asked.fps)
+  print(f"{asked.out}: {n} frames ({pace})")
   return 0
+
+
+def _count(asked: Any, latents: Any) -> int:
+  """How many frames there will be."""
+  if asked.wipe:
+    return asked.frames
+  if asked.edit:
+    return 2 * asked.frames - 2
+  return len(latents.names) * asked.frames
 
 
 def _painted(generator: Any, latents: Any, w_plus: Any) -> Any:
@@ -135,22 +147,41 @@ def _turning(asked: Any, generator: Any, latents: Any) -> Iterator[Any]:
     yield from _painted(generator, latents, part)
 
 
+def _photos(
+  place: str, names: Sequence[str], size: tuple[int, int]
+) -> list[Any]:
+  """The photos of these names.
+
+  Raises:
+    ConfigError: one is missing, there twice, or cannot be read.
+  """
+  from encoder4editing_jax.data import pictures
+
+  wanted = list(map(pictures.name_of, names))
+  files: dict[str, str] = {}
+  for path in find([place]):
+    name = pictures.name_of(path)
+    if name in files and name in wanted:
+      raise ConfigError(
+        f"{files[name]} and {path} have the same name, so that one cannot be "
+        "chosen; give --wipe a narrower pattern."
+      )
+    files[name] = path
+  if lost := next((name for name in wanted if name not in files), None):
+    raise ConfigError(f"--wipe {place} has no picture called {lost}.")
+  found = [pictures.read(files[name], size) for name in wanted]
+  for path, pixels, reason in found:
+    if pixels is None:
+      raise ConfigError(f"{path}: {reason}; give --wipe a picture.")
+  return [one.pixels for one in found]
+
+
 def _wiped(asked: Any, generator: Any, latents: Any) -> Iterator[Any]:
   import numpy as np
 
-  from encoder4editing_jax.data import images
-
-  files = {Path(path).stem: path for path in find([asked.wipe])}
-  if lost := [name for name in latents.names if name not in files]:
-    raise ConfigError(f"--wipe {asked.wipe} has no picture called {lost[0]}.")
+  size = generator.image_shape
+  before = np.stack(_photos(asked.wipe, latents.names, size))
   after = _painted(generator, latents, latents.w_plus)
-  size = after.shape[1:3]
-  before = np.stack(
-    [
-      images.decode(Path(files[name]).read_bytes(), size)
-      for name in latents.names
-    ]
-  )
   for edge in np.linspace(0, size[1], asked.frames).round().astype(int):
     both = np.concatenate([after[:, :, :edge], before[:, :, edge:]], 2)
     yield np.concatenate(both, 1)

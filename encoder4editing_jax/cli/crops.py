@@ -1,11 +1,8 @@
 """What `e4e align` writes and `e4e unalign` reads: crops, and their records."""
 
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from encoder4editing_jax.config import ConfigError
 
 FORMAT = 1
 
@@ -103,36 +100,3 @@ def load_record(path: Path) -> Record:
 def reason(error: Exception) -> str:
   """An error in one line."""
   return " ".join(str(error).split()) or type(error).__name__
-
-
-def check_new(
-  paths: Iterable[Path], inputs: Sequence[str | Path], overwrite: bool
-) -> None:
-  """Refuses results that would replace an input, or what is there already.
-
-  Raises:
-    ConfigError: naming the first.
-  """
-  used = {Path(path).resolve() for path in inputs}
-  for path in paths:
-    if path.resolve() in used:
-      raise ConfigError(f"{path} is an input; name another --out.")
-    if path.exists() and not overwrite:
-      raise ConfigError(
-        f"{path} is there already; name another --out, or --overwrite."
-      )
-
-
-def check_names(sources: Sequence[str]) -> None:
-  """Refuses two pictures whose results would have one name.
-
-  Raises:
-    ConfigError: naming both.
-  """
-  known: dict[str, str] = {}
-  for path in sources:
-    if (other := known.setdefault(Path(path).stem, path)) != path:
-      raise ConfigError(
-        f"{other} and {path} would both become {Path(path).stem}.png; do them "
-        "into two folders."
-      )

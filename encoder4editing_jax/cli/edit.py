@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from encoder4editing_jax.cli.invert import Text, check, places, report, write
+from encoder4editing_jax.cli.invert import Text, check
 from encoder4editing_jax.cli.parsing import PLAIN, parse
+from encoder4editing_jax.cli.results import paint_all, places
 from encoder4editing_jax.config import ConfigError
 
 
@@ -62,17 +63,14 @@ def edit_command(argv: Sequence[str]) -> int:
 
   generator = open_generator(asked)
   latents = inference.load_latents(asked.latents, generator)
-  paths = places(asked.out, latents.names, asked.overwrite)
+  kept = [asked.latents]
+  paths = places(asked.out, latents.names, asked.overwrite, kept)
   directions = open_directions(asked, generator)
   edits = [parse_edit(text, generator.n_styles) for text in asked.edit]
   w_plus = jnp.asarray(latents.w_plus)
   w_plus = np.asarray(editing.apply(w_plus, edits, directions))
   moved = latents._replace(w_plus=w_plus)
-  images = inference.paint(
-    generator, w_plus, batch=moved.batch, noise_seed=moved.noise_seed
-  )
-  write(paths, images, moved)
-  return report(asked, paths, {})
+  return paint_all(asked, paths, generator, moved)
 
 
 def open_generator(asked: Any) -> Any:

@@ -10,7 +10,7 @@ import tyro
 from encoder4editing_jax.cli.evaluate_model import (
   Work,
   inverted,
-  open_picture,
+  opened,
 )
 from encoder4editing_jax.cli.evaluate_report import (
   WRITTEN,
@@ -20,7 +20,8 @@ from encoder4editing_jax.cli.evaluate_report import (
   write,
 )
 from encoder4editing_jax.cli.invert import Inputs, Text, find, open_inverter
-from encoder4editing_jax.cli.parsing import PLAIN, parse
+from encoder4editing_jax.cli.parsing import PLAIN, parse, refuse_replacing
+from encoder4editing_jax.cli.progress import Pace
 from encoder4editing_jax.config import ConfigError
 
 
@@ -113,10 +114,12 @@ def evaluate_command(argv: Sequence[str]) -> int:
   )
   known = fid.load_statistics(asked.fid_targets) if asked.fid_targets else None
   batches = inverted(asked, net, work) if net else _opened(asked, work)
-  found = evaluating.evaluate(batches, wanted, asked.batch, known)
+  with Pace(len(work.rows), asked.json) as pace:
+    counted = pace.over(batches, lambda part: len(part.names))
+    found = evaluating.evaluate(counted, wanted, asked.batch, known)
   whole = summary(asked, wanted, found, work)
   write(asked, whole, table(found, work.failed))
-  show(asked, whole, work.failed)
+  show(asked, whole, work.failed, pace)
   return 1 if work.failed else 0
 
 
@@ -145,33 +148,27 @@ def _check(asked: Any, names: tuple[str, ...]) -> None:
   if asked.batch < 1 or asked.legacy_batch < 0:
     raise ConfigError("--batch takes 1 or more, --legacy_batch 0 or more.")
   places = [Path(asked.out) / name for name in WRITTEN] if asked.out else []
-  if not asked.overwrite and (there := [p for p in places if p.exists()]):
-    raise ConfigError(
-      f"{there[0]} is there already; name another --out, or --overwrite."
-    )
-
-
-def _pair(net: Any) -> tuple[int, int]:
-  size = net.encoder.input_size
-  return (size, size) if isinstance(size, int) else tuple(size)
+  refuse_replacing(places, asked.overwrite)
 
 
 def _work(asked: Any, net: Any) -> Work:
   from encoder4editing_jax import evaluating
 
   if asked.demo:
-    return Work([(f"face{k}", "", "") for k in range(8)], _pair(net))
+    rows = [(f"face{k}", "", "") for k in range(8)]
+    return Work(rows, net.encoder.input_shape)
   if net is not None:
     files = find(asked.inputs)
     rows, failed = evaluating.paired(files, files)
-    pair = _pair(net)
-    return Work(rows, tuple(asked.size) or pair, failed)
+    return Work(rows, tuple(asked.size) or net.encoder.input_shape, failed)
+  from encoder4editing_jax.data.pictures import name_of
+
   results, targets = find(asked.inputs[:1]), find(asked.inputs[1:])
   rows, failed = evaluating.paired(results, targets)
   if not rows:
     raise ConfigError(
       f"no picture of {asked.inputs[0]} has the name of one of "
-      f"{asked.inputs[1]} ({Path(results[0]).stem}, {Path(targets[0]).stem}, "
+      f"{asked.inputs[1]} ({name_of(results[0])}, {name_of(targets[0])}, "
       "...); names are compared without endings."
     )
   return Work(rows, tuple(asked.size) or _one_size(rows), failed)
@@ -202,13 +199,9 @@ def _opened(asked: Any, work: Work) -> Iterator[Any]:
   """Batches of two folders."""
   import numpy as np
 
-  from encoder4editing_jax.evaluating import Batch, chunks
+  from encoder4editing_jax.evaluating import Batch
 
-  for rows in chunks(work.rows, asked.batch):
-    pairs = [
-      (name, *(open_picture(path, work.size, work.failed) for path in paths))
-      for name, *paths in rows
-    ]
-    if kept := [p for p in pairs if p[1] is not None and p[2] is not None]:
-      names, results, targets = zip(*kept, strict=True)
-      yield Batch(names, np.stack(results), np.stack(targets))
+  sizes = work.size, work.size
+  for part in opened(work, sizes, asked.batch):
+    names, results, targets = zip(*part, strict=True)
+    yield Batch(names, np.stack(results), np.stack(targets))

@@ -4,8 +4,9 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+Size = tuple[int, int]
 
 
 @dataclass
@@ -13,21 +14,33 @@ class Work:
   """Files in their order, the size of all, and what went wrong."""
 
   rows: list[tuple[str, str, str]]  # name, result, target
-  size: tuple[int, int]
+  size: Size
   failed: dict[str, str] = field(default_factory=dict)
 
 
-def open_picture(
-  path: str, size: tuple[int, int], failed: dict[str, str]
-) -> Any:
-  """The picture `[h w 3]`; or None, and `failed` says why."""
-  from encoder4editing_jax.data import images
+def opened(
+  work: Work, sizes: tuple[Size, Size], batch: int
+) -> Iterator[list[Any]]:
+  """Batches of (name, result, target) that can be read, the next one meanwhile.
 
-  try:
-    return images.decode(Path(path).read_bytes(), size)
-  except (OSError, ValueError) as error:
-    failed[path] = " ".join(str(error).split())
-    return None
+  A file that is both is opened once for each size.
+  """
+  from encoder4editing_jax.data import pictures
+
+  def read(row: tuple[str, str, str]) -> tuple[str, list[Any]]:
+    wanted = list(zip(row[1:], sizes, strict=True))
+    found = {one: pictures.read(*one) for one in wanted}
+    return row[0], [found[one] for one in wanted]
+
+  def good() -> Iterator[tuple[str, Any, Any]]:
+    for name, (result, target) in pictures.ahead(read, work.rows, 2 * batch):
+      both = result, target
+      bad = {one.path: one.reason for one in both if one.pixels is None}
+      work.failed.update(bad)
+      if not bad:
+        yield name, result.pixels, target.pixels
+
+  return pictures.chunks(good(), batch)
 
 
 def inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
@@ -35,33 +48,25 @@ def inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
   import numpy as np
   from PIL import Image
 
-  from encoder4editing_jax import evaluating, faceworld
-  from encoder4editing_jax.data import images
+  from encoder4editing_jax import evaluating, inference
+  from encoder4editing_jax.compiling import in_batches
+  from encoder4editing_jax.data import images, pictures
+  from encoder4editing_jax.data.tasks import to_float
   from encoder4editing_jax.training.pictures import to_bytes
 
   generator = net.generator
-  size = net.encoder.input_size
-  pair = (size, size) if isinstance(size, int) else tuple(size)
-  encode, lec = _encoder(asked, net), None
+  once = inference.make_encode(net, asked.iterations)
+  encode, lec = functools.partial(in_batches, once, asked.batch), None
   if "lec" in asked.metrics.split(","):
     lec = _lec(asked, generator, encode)
-  faces = np.asarray(faceworld.sample(seed=7, n=8)[0]) if asked.demo else None
   warm = False
-  for start, rows in enumerate(evaluating.chunks(work.rows, asked.batch)):
-    if faces is not None:
-      names = tuple(row[0] for row in rows)
-      part = faces[start * asked.batch :][: len(rows)]
-      shown = targets = to_bytes(part)
-    else:
-      opened = [(n, p, open_picture(p, pair, work.failed)) for n, p, _ in rows]
-      kept = [row for row in opened if row[2] is not None]
-      if not kept:
-        continue
-      names = tuple(row[0] for row in kept)
-      shown = np.stack([row[2] for row in kept])
-      again = [open_picture(p, work.size, work.failed) for _, p, _ in kept]
-      targets = np.stack(again) if work.size != pair else shown
-    x = evaluating.to_floats(shown)
+  drawn = pictures.chunks(_drawn(work), asked.batch)
+  sizes = net.encoder.input_shape, work.size
+  parts = drawn if asked.demo else opened(work, sizes, asked.batch)
+  for part in parts:
+    names, shown, targets = zip(*part, strict=True)
+    targets = np.stack(targets)
+    x = to_float(np.stack(shown))
 
     def make(x: Any = x) -> Any:
       w_plus = encode(x)
@@ -82,15 +87,16 @@ def inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
     yield evaluating.Batch(names, np.stack(results), targets, extra)
 
 
-def _encoder(asked: Any, net: Any) -> Callable[[Any], Any]:
-  """Pictures in [-1, 1] to codes, compiled once."""
-  from flax import nnx
+def _drawn(work: Work) -> Iterator[tuple[str, Any, Any]]:
+  """Drawn faces, each its own target."""
+  import numpy as np
 
-  from encoder4editing_jax.inference import in_batches
+  from encoder4editing_jax import faceworld
+  from encoder4editing_jax.training.pictures import to_bytes
 
-  steps = asked.iterations
-  run = nnx.jit(lambda net, x: net.invert(x, steps).w_plus)
-  return lambda x: in_batches(functools.partial(run, net), asked.batch, x)
+  faces = to_bytes(np.asarray(faceworld.sample(seed=7, n=len(work.rows))[0]))
+  for (name, _, _), face in zip(work.rows, faces, strict=True):
+    yield name, face, face
 
 
 def _lec(asked: Any, generator: Any, encode: Any) -> Callable[[Any], Any]:

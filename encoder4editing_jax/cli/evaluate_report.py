@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from encoder4editing_jax.cli.evaluate_model import Work
+from encoder4editing_jax.cli.progress import Pace
 
 WRITTEN = ("metrics.json", "per_image.csv")
 
@@ -82,12 +83,15 @@ def write(asked: Any, whole: dict[str, Any], table: str) -> None:
   files.replace_text(folder / WRITTEN[1], table)
 
 
-def show(asked: Any, whole: dict[str, Any], failed: dict[str, str]) -> None:
-  """Prints the numbers, and what was left out."""
+def show(
+  asked: Any, whole: dict[str, Any], failed: dict[str, str], pace: Pace
+) -> None:
+  """Prints the numbers, how fast they came, and what was left out."""
   if asked.json:
     print(json.dumps(_spelled(whole), allow_nan=False))
   else:
-    print(f"{whole['images']} pictures, {len(failed)} files left out")
+    left_out = f"{len(failed)} files left out"
+    print(f"{whole['images']} pictures, {left_out} ({pace})")
     for name, row in whole["metrics"].items():
       value = row["mean"]
       shown = "-" if value is None else f"{value:.6g}"

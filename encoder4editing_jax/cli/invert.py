@@ -1,30 +1,39 @@
 """`e4e invert`: pictures to codes, and the pictures of those codes."""
 
 import glob
-import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from encoder4editing_jax.cli.fitting import (
+  TUNED,
+  check_fitting,
+  open_distance,
+  optimised,
+  write_tuned,
+)
 from encoder4editing_jax.cli.parsing import PLAIN, parse
+from encoder4editing_jax.cli.progress import Pace
+from encoder4editing_jax.cli.results import Results, places, report
 from encoder4editing_jax.config import ConfigError
 
 Inputs = Annotated[
   tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FILES")
 ]
 Text = Annotated[str, tyro.conf.arg(metavar="FILE")]
+FACES = ("face0", "face1", "face2", "face3")  # drawn where none are given
 
 
 @dataclass(frozen=True)
 class InvertArguments:
   """Turn pictures into codes, and paint what the codes say.
 
-  Writes one PNG for each picture and latents.npz with all codes. Exit status
-  1 if a picture could not be read; the others are done.
+  Writes one PNG for each picture and latents.npz with all codes; with --tune,
+  for each picture its generator and its code. Exit status 1 if a picture could
+  not be read; the others are done.
 
   Example: e4e invert photos --model e4e_ffhq.safetensors --out inverted
   """
@@ -47,11 +56,25 @@ class InvertArguments:
   start: Text = ""
   """Another inverter, whose codes a ReStyle encoder goes on from."""
 
-  optimise: int = 0
-  """Steps of Adam on the codes after the encoder (L2)."""
+  optimise: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 0
+  """Steps of Adam on the codes after the encoder."""
 
-  lr: float = 0.05
-  """Of these steps."""
+  optimise_lr: float = 0.05
+  """Learning rate of these steps."""
+
+  tune: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 0
+  """Then steps of Adam on the generator, another for each picture (pivotal
+  tuning); published are 350."""
+
+  tune_lr: float = 3e-4
+  """Learning rate of these steps."""
+
+  weights: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+  """The folder of networks that `e4e weights` fills, for LPIPS in both;
+  without it L2 alone."""
+
+  lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
+  """Network of LPIPS."""
 
   batch: int = 8
   """Pictures at a time."""
@@ -85,65 +108,12 @@ def find(inputs: Sequence[str]) -> list[str]:
   return list(dict.fromkeys(found))
 
 
-def check(asked: Any) -> None:
+def check(asked: Any, what: str = "a folder for the results") -> None:
   """Raises ConfigError unless there is one model and a place to write to."""
   if bool(asked.model) == asked.demo:
     raise ConfigError("give --model FILE or --demo, one of them.")
   if not asked.out:
-    raise ConfigError("--out is missing; name a folder for the results.")
-
-
-def places(out: str, names: Sequence[str], overwrite: bool) -> list[Path]:
-  """A PNG for each name, and latents.npz; nothing is made yet.
-
-  Raises:
-    ConfigError: two would have one name, or one is there already.
-  """
-  folder = Path(out)
-  stems = [Path(name).stem for name in names]
-  if twice := next((s for s in stems if stems.count(s) > 1), None):
-    raise ConfigError(
-      f"two pictures are called {twice}; invert them into two folders."
-    )
-  paths = [folder / f"{stem}.png" for stem in stems] + [folder / "latents.npz"]
-  if not overwrite and (there := [p for p in paths if p.exists()]):
-    raise ConfigError(
-      f"{there[0]} is there already; name another --out, or --overwrite."
-    )
-  return paths
-
-
-def write(paths: Sequence[Path], images: Any, latents: Any) -> None:
-  """Writes pictures and their codes."""
-  from PIL import Image
-
-  from encoder4editing_jax import files, inference
-  from encoder4editing_jax.training.pictures import to_bytes
-
-  paths[0].parent.mkdir(parents=True, exist_ok=True)
-  for path, pixels in zip(paths[:-1], to_bytes(images), strict=True):
-    with files.replacing(path) as unfinished:
-      Image.fromarray(pixels).save(unfinished)
-  inference.save_latents(paths[-1], latents)
-
-
-def report(asked: Any, paths: Sequence[Path], failed: dict[str, str]) -> int:
-  """Says what was written and what could not be read; the exit status."""
-  done = f"{max(len(paths) - 1, 0)} pictures and their codes in {asked.out}"
-  return tell(asked.json, done, paths, failed)
-
-
-def tell(
-  as_json: bool, done: str, written: Sequence[Path], failed: dict[str, str]
-) -> int:
-  """Prints what was done, or all of it as JSON; 1 if something failed."""
-  if as_json:
-    print(json.dumps({"written": [*map(str, written)], "failed": failed}))
-  else:
-    print(done)
-  for name, reason in failed.items():
-    print(f"left out: {name}: {reason}", file=sys.stderr)
-  return 1 if failed else 0
+    raise ConfigError(f"--out is missing; name {what}.")
 
 
 def invert_command(argv: Sequence[str]) -> int:
@@ -154,24 +124,48 @@ def invert_command(argv: Sequence[str]) -> int:
   """
   asked = parse(InvertArguments, argv, prog="e4e invert", config=PLAIN)
   check(asked)
+  check_fitting(asked)
   if not asked.inputs and not asked.demo:
     raise ConfigError("there is nothing to invert; give files or folders.")
+  if asked.batch < 1:
+    raise ConfigError("--batch takes 1 or more.")
+  found = find(asked.inputs)
+  names = found or FACES
+  kinds = {"endings": TUNED, "also": ()} if asked.tune else {}
+  paths = places(asked.out, names, asked.overwrite, found, **kinds)
+  return _work(asked, found, dict(zip(names, paths, strict=True)))
+
+
+def _work(asked: Any, found: list[str], paths: dict[str, Path]) -> int:
+  """Opens, inverts and writes, batch by batch; the exit status."""
+  import numpy as np
+
   from encoder4editing_jax import inference
 
-  found = find(asked.inputs)
-  places(asked.out, found, asked.overwrite)  # before work starts
   net = open_inverter(asked)
-  opened = _pictures(asked, found, net)
-  paths = places(asked.out, opened.names, asked.overwrite)
-  if not opened.names:
-    return report(asked, [], opened.failed)
-  w_plus = _codes(asked, net, opened.images)
-  images = inference.paint(net.generator, w_plus, batch=asked.batch)
-  digest = inference.fingerprint(net.generator)
-  names = tuple(Path(name).stem for name in opened.names)
-  latents = inference.Latents(names, w_plus, None, digest, asked.batch)
-  write(paths, images, latents)
-  return report(asked, paths, opened.failed)
+  generator, distance = net.generator, open_distance(asked)
+  empty = None
+  if not asked.tune:
+    digest = inference.fingerprint(generator)
+    empty = inference.Latents((), np.zeros(0), None, digest, asked.batch)
+  failed: dict[str, str] = {}
+  with Pace(len(paths), asked.json) as pace, Results(asked.out, empty) as out:
+    for part in _inverted(asked, net, found):
+      failed |= part.failed
+      pace.add(0, len(part.failed))
+      if not part.names:
+        continue
+      here = [paths[name] for name in part.names]
+      w_plus = optimised(asked, generator, distance, part)
+      if asked.tune:
+        both = part.images, w_plus
+        write_tuned(asked, generator, distance, out, pace, here, *both)
+        continue
+      images = inference.paint(generator, w_plus, batch=asked.batch)
+      out.add(here, w_plus, images)
+      pace.add(len(here))
+  what = "codes and generators" if asked.tune else "codes"
+  return report(asked, out, pace, failed, what)
 
 
 def open_inverter(asked: Any) -> Any:
@@ -196,34 +190,18 @@ def open_inverter(asked: Any) -> Any:
   return net
 
 
-def _pictures(asked: Any, found: list[str], net: Any) -> Any:
+def _inverted(asked: Any, net: Any, found: list[str]) -> Iterator[Any]:
+  """Batches of files; or the drawn faces."""
   import numpy as np
 
   from encoder4editing_jax import faceworld, inference
-
-  if not found:
-    faces = np.asarray(faceworld.sample(seed=7, n=4)[0])
-    return inference.Opened(tuple(f"face{k}" for k in range(4)), faces, {})
-  size = net.encoder.input_size
-  pair = (size, size) if isinstance(size, int) else tuple(size)
-  return inference.open_images(found, pair)
-
-
-def _codes(asked: Any, net: Any, images: Any) -> Any:
-  from encoder4editing_jax import inference, optimising
   from encoder4editing_jax.converters.loading import load
 
   start = load(asked.start) if asked.start else None
-  codes = inference.invert(
-    net, images, asked.iterations, batch=asked.batch, start=start
-  )
-  if not asked.optimise:
-    return codes
-  return inference.in_batches(
-    lambda x, w: optimising.optimise(
-      net.generator, x, w, asked.optimise, asked.lr
-    ),
-    asked.batch,
-    images,
-    codes,
-  )
+  options = {"batch": asked.batch, "start": start}
+  if found:
+    yield from inference.invert_files(net, found, asked.iterations, **options)
+    return
+  faces = np.asarray(faceworld.sample(seed=7, n=len(FACES))[0])
+  w_plus = inference.invert(net, faces, asked.iterations, **options)
+  yield inference.Inverted(FACES, faces, w_plus, {})

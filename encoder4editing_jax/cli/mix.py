@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import tyro
 
 from encoder4editing_jax.cli.edit import open_generator
-from encoder4editing_jax.cli.invert import Text, check, places, report, write
+from encoder4editing_jax.cli.invert import Text, check
 from encoder4editing_jax.cli.parsing import PLAIN, parse
+from encoder4editing_jax.cli.results import paint_all, places
 from encoder4editing_jax.config import ConfigError
 
 
@@ -72,13 +73,10 @@ def mix_command(argv: Sequence[str]) -> int:
   latents = inference.load_latents(asked.latents, generator)
   layers = editing.parse_layers(asked.layers, generator.n_styles)
   names, w_plus = _mixed(asked, generator, latents, layers)
-  paths = places(asked.out, names, asked.overwrite)
+  kept = list(filter(None, (asked.latents, asked.styles)))
+  paths = places(asked.out, names, asked.overwrite, kept)
   mixed = latents._replace(names=names, w_plus=w_plus)
-  images = inference.paint(
-    generator, w_plus, batch=mixed.batch, noise_seed=mixed.noise_seed
-  )
-  write(paths, images, mixed)
-  return report(asked, paths, {})
+  return paint_all(asked, paths, generator, mixed)
 
 
 def _mixed(
@@ -90,6 +88,7 @@ def _mixed(
   import numpy as np
 
   from encoder4editing_jax import editing, inference
+  from encoder4editing_jax.data.pictures import name_of
 
   own = jnp.asarray(latents.w_plus)
   if asked.random:
@@ -105,5 +104,6 @@ def _mixed(
     found = jnp.stack(
       [editing.mix(own, w, layers, asked.alpha) for w in theirs], 1
     )
-  names = tuple(f"{name}-{other}" for name in latents.names for other in others)
+  both = ((name_of(x), name_of(y)) for x in latents.names for y in others)
+  names = tuple(map("-".join, both))
   return names, np.asarray(found).reshape(-1, *own.shape[1:])

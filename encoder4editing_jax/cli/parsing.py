@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,8 +72,27 @@ def check_out(path: str, overwrite: bool) -> None:
     raise ConfigError(
       f"--out {path}: there is no folder {out.parent}; make it first."
     )
-  if out.exists() and not overwrite:
-    raise ConfigError(f"--out {path} is there already; add --overwrite.")
+  refuse_replacing([out], overwrite)
+
+
+def refuse_replacing(
+  paths: Iterable[Path], overwrite: bool, reads: Iterable[str | Path] = ()
+) -> None:
+  """Refuses to replace what is there, or what is read meanwhile.
+
+  Raises:
+    ConfigError: naming the first.
+  """
+  kept = {Path(path).resolve() for path in reads}
+  for path in paths:
+    if path.resolve() in kept:
+      raise ConfigError(
+        f"{path} is read, and would be replaced; name another --out."
+      )
+    if not overwrite and path.exists():
+      raise ConfigError(
+        f"{path} is there already; name another --out, or --overwrite."
+      )
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -9,15 +9,14 @@ import tyro
 
 from encoder4editing_jax.cli.crops import (
   Record,
-  check_names,
-  check_new,
   load_record,
   open_photo,
   reason,
   save_photo,
 )
-from encoder4editing_jax.cli.invert import Inputs, find, tell
-from encoder4editing_jax.cli.parsing import PLAIN, parse
+from encoder4editing_jax.cli.invert import Inputs, find
+from encoder4editing_jax.cli.parsing import PLAIN, parse, refuse_replacing
+from encoder4editing_jax.cli.results import refuse_twins, tell
 from encoder4editing_jax.config import ConfigError
 
 # What `e4e align`, `invert` and `edit` write beside their pictures.
@@ -80,9 +79,9 @@ def unalign_command(argv: Sequence[str]) -> int:
     raise ConfigError("there are no pictures among the files.")
   failed: dict[str, str] = {}
   photos = _by_photo(asked, paths, failed)
-  check_names(list(photos))
   places = {path: Path(asked.out) / f"{Path(path).stem}.png" for path in photos}
-  check_new(places.values(), [*paths, *photos], asked.overwrite)
+  refuse_twins(list(places), list(places.values()))
+  refuse_replacing(places.values(), asked.overwrite, [*paths, *photos])
   written = []
   for path in tqdm(photos, disable=None, unit="photo"):
     try:

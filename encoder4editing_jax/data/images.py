@@ -181,7 +181,7 @@ def _check_size(image: Image.Image, max_megapixels: float) -> None:
   if width * height > max_megapixels * 1e6:
     raise UnreadableImage(
       f"{width} x {height} pixels are more than {max_megapixels:g} megapixels; "
-      "raise data.max_megapixels"
+      "make it smaller (or, for training, raise data.max_megapixels)"
     )
 
 

@@ -97,8 +97,10 @@ def task_of(data: Data) -> Task:
 
 
 def to_float(
-  images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"],
-) -> Float[Array, "b h w c"]:
+  images: UInt8[Array, "b h w c"]
+  | Float[Array, "b h w c"]
+  | UInt8[np.ndarray, "b h w c"],
+) -> Float[Array, "b h w c"] | Float[np.ndarray, "b h w c"]:
   """Bytes to [-1, 1]; floats are there already."""
   if jnp.issubdtype(images.dtype, jnp.floating):
     return images

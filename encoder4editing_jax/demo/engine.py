@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from encoder4editing_jax import editing, finding, inference
@@ -40,8 +39,7 @@ class Engine:
     iterations: int = 1,
   ):
     self.generator = inverter.generator
-    size = inverter.encoder.input_size
-    self.size = (size, size) if isinstance(size, int) else tuple(size)
+    self.size = inverter.encoder.input_shape
     self.directions = _fitting(dict(directions or {}), self.generator)
     self.layers = tuple(
       name
@@ -49,11 +47,7 @@ class Engine:
       if self.generator.n_styles > editing.RANGES[name][0]
     )
     self.fingerprint = inference.fingerprint(self.generator)
-    graph, state = nnx.split(inverter)
-    encode = jax.jit(
-      lambda state, x: nnx.merge(graph, state).invert(x, iterations).w_plus
-    )
-    self._encode = lambda images: encode(state, images)
+    self._encode = inference.make_encode(inverter, iterations)
 
   def invert(self, face: UInt8[np.ndarray, "h w 3"]) -> Array:
     """The code `[1 n d]` of a face of `size`."""

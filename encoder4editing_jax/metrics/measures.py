@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from encoder4editing_jax import losses, weights_folder
+from encoder4editing_jax.compiling import call, compiled
 from encoder4editing_jax.metrics import pixels, structure
 
 METRICS = ("l2", "psnr", "ssim", "ms_ssim", "lpips", "id", "fid", "lec")
@@ -108,7 +109,7 @@ def stated(wanted: Wanted, more_is_better: bool) -> dict[str, Any]:
 
 def _lpips(wanted: Wanted) -> Measure:
   net = wanted.network(f"lpips_{wanted.lpips_net}")
-  distance = functools.partial(nnx.jit(lambda net, x, y: net(x, y)), net)
+  distance = compiled(call, net)
   facts = {"net": f"{wanted.lpips_net}, version 0.1", "range": "[-1, 1]"}
   name = wanted.name(f"lpips_{wanted.lpips_net}")
   return Measure(name, facts | stated(wanted, False), distance)
@@ -119,14 +120,15 @@ def _identity(wanted: Wanted) -> Measure:
     raise ValueError(f"no face network {wanted.id_net}; use {ID_NETS}.")
   net = wanted.network(wanted.id_net)
 
-  def cosine(net: Any, x: Any, y: Any) -> Any:
-    return losses.cosine(net.embed_portrait(x), net.embed_portrait(y))
-
   facts = {
     "net": wanted.id_net,
     "range": "[-1, 1]",
     "crop": "the face of pictures aligned like FFHQ, by position; no detector",
   }
-  compute = functools.partial(nnx.jit(cosine), net)
+  compute = compiled(_cosine, net)
   name = wanted.name(f"id_{wanted.id_net}")
   return Measure(name, facts | stated(wanted, True), compute)
+
+
+def _cosine(net: Any, x: Any, y: Any) -> Any:
+  return losses.cosine(net.embed_portrait(x), net.embed_portrait(y))

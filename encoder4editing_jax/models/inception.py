@@ -180,7 +180,7 @@ class ConvUnit(nnx.Module):
       o,
       step.kernel,
       strides=(step.stride, step.stride),
-      padding=[(k // 2 * keeps,) * 2 for k in step.kernel],
+      padding=tuple((k // 2 * keeps,) * 2 for k in step.kernel),
       use_bias=False,
       kernel_init=uniform_init(h * w * i),
       rngs=rngs,

@@ -143,9 +143,8 @@ class Inverter(nnx.Module):
     images = self.generator.synthesis(w_plus, noise, key)
     if resize is False:
       return images
-    if resize is True:
-      resize = _pair(self.encoder.input_size)
-    return crop_and_pool(images, resize)
+    size = self.encoder.input_shape if resize is True else resize
+    return crop_and_pool(images, size)
 
   def average_image(
     self, size: tuple[int, int] | None = None
@@ -223,7 +222,7 @@ class Inverter(nnx.Module):
         steps.append(self.refine(images, steps[-1], noise, key))
       steps = steps[1:]
     if resize is not False:
-      size = _pair(self.encoder.input_size) if resize is True else resize
+      size = self.encoder.input_shape if resize is True else resize
       steps = [s._replace(images=crop_and_pool(s.images, size)) for s in steps]
     if all_steps:
       return Inversion(*(jnp.stack(x, 1) for x in zip(*steps, strict=True)))
@@ -263,8 +262,3 @@ class Inverter(nnx.Module):
     if latent_mask is not None:
       w_plus = mix_styles(w_plus, latent_mask, inject, alpha)
     return Inversion(self.decode(w_plus, noise, key, resize), w_plus)
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-  height, width = (size, size) if isinstance(size, int) else size
-  return height, width

@@ -133,7 +133,7 @@ def conv(
     out_features,
     (kernel_size, kernel_size),
     strides=(stride, stride),
-    padding=[(padding, padding)] * 2,
+    padding=((padding, padding),) * 2,  # a list has no hash
     use_bias=use_bias,
     kernel_init=init,
     bias_init=init,

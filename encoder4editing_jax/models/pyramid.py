@@ -83,6 +83,13 @@ class Encoder(nnx.Module):
     )
     self._build(rngs)
 
+  @property
+  def input_shape(self) -> tuple[int, int]:
+    """Height and width of the images."""
+    size = self.input_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
   def _build(self, rngs: nnx.Rngs) -> None:
     """Makes what follows the body."""
     raise NotImplementedError
@@ -119,17 +126,13 @@ class Encoder(nnx.Module):
       n,
       in_features,
       self.style_dim,
-      -(-self._larger_side() // reduction),
+      -(-max(self.input_shape) // reduction),
       dtype=self.dtype,
       rngs=rngs,
     )
 
-  def _larger_side(self) -> int:
-    size = self.input_size
-    return size if isinstance(size, int) else max(size)
-
   def _check_size(self, height: int, width: int) -> None:
-    largest = 2 ** halvings(self._larger_side())
+    largest = 2 ** halvings(max(self.input_shape))
     if max(height, width) > largest:
       raise ValueError(
         f"images of {height} x {width} are too large for style heads made for "
