@@ -62,7 +62,7 @@ def open_photo(
     whole = images.open_rgb(data, MAX_MEGAPIXELS)
   except images.UnreadableImage as error:
     # The rest speaks of a setting that visitors do not have.
-    reason = str(error).partition("; raise data.")[0]
+    reason = str(error).partition(", or raise")[0]
     raise images.UnreadableImage(reason) from None
   resized = images.fit(whole, size)
   whole.thumbnail((SIDE, SIDE))
