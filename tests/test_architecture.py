@@ -38,6 +38,7 @@ FLOORS = (
     "inference",
     "evaluating",
     "reports",
+    "identifying",
     "demo",
     "cli",
     "train",

@@ -36,7 +36,7 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
   animate  make a clip of such codes
   demo     serve a page in the browser to do all this
   evaluate say how near pictures are to what they should be
-  info     say what is in a file of weights
+  info     say what a file is, and which command takes it
   doctor   print versions and devices, and test one picture
 
   --version"""

@@ -110,9 +110,11 @@ def shown_size(path: str | os.PathLike[str]) -> tuple[int, int]:
   Raises:
     OSError, ValueError: it is none.
   """
-  with Image.open(path, formats=FORMATS) as image:
-    width, height = image.size
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of its size, which costs nothing here
+    with Image.open(path, formats=FORMATS) as image:
+      width, height = image.size
+      turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
   return (width, height) if turned else (height, width)
 
 
