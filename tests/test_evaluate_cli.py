@@ -141,18 +141,31 @@ def test_the_installed_command(folders):
   assert "5 pictures, 0 files left out" in done.stdout
 
 
-def test_the_demo_with_lec_says_which_model_and_which_edit(capsys):
-  words = ("--demo", "--metrics", "psnr,lec", "--edit", "age=-2@0-3")
-  status, found, _ = run(capsys, *words, "--truncate")
-  assert status == 0 and found["bytes"] == "truncated"
-  assert {"psnr_64x64", "lec", "seconds_per_image"} == set(found["metrics"])
+def test_the_report_says_which_model_and_which_edit(capsys, monkeypatch):
+  columns = {"lec": np.arange(8.0)}
+  done = evaluating.Evaluation(tuple("abcdefgh"), columns, {})
+  monkeypatch.setattr(evaluating, "evaluate", lambda *_: done)
+  words = ("--demo", "--metrics", "lec", "--edit", "age=-2@0-3")
+  status, found, _ = run(capsys, *words, "--legacy_batch", 8)
+  assert status == 0
   model = found["model"]
   generator = inference.fingerprint(faceworld.load_generator())
   assert model["generator"] == generator != model["encoder"]
   assert model["iterations"] == 1 and len(model["encoder"]) == 64
+  assert found["metrics"]["lec"]["mean"] == 3.5
   facts = found["metrics"]["lec"]["protocol"]
   assert (facts["edit"], facts["strength"]) == ("age", -2)
-  assert facts["layers"] == [0, 1, 2, 3] and facts["batches"] is None
+  assert facts["layers"] == [0, 1, 2, 3] and facts["batches"] == 8
+
+
+@pytest.mark.slow
+def test_the_demo_with_lec(capsys):
+  words = ("--demo", "--metrics", "psnr,lec", "--edit", "age=-2@0-3")
+  status, found, _ = run(capsys, *words, "--truncate")
+  assert status == 0 and found["bytes"] == "truncated"
+  assert {"psnr_64x64", "lec", "seconds_per_image"} == set(found["metrics"])
+  facts = found["metrics"]["lec"]["protocol"]
+  assert (facts["edit"], facts["strength"]) == ("age", -2)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +262,7 @@ def test_fid_of_too_few_or_of_other_statistics_is_told_before_the_work(
   assert status == 2 and "NaN" in error
 
 
+@pytest.mark.slow
 def test_fid_that_loses_its_pictures_leaves_the_rest(networks, folders, capsys):
   for k in range(1, 5):
     (folders[0] / f"p{k}.png").write_bytes(b"no picture")

@@ -216,7 +216,7 @@ def test_data_sets_and_pictures(tmp_path, capsys):
   faceworld.write_images(tmp_path / "faces", 3)
   out = tmp_path / "set"
   recipe = Recipe(str(tmp_path / "faces"), size=(16, 16))
-  build(recipe, out)
+  build(recipe, out, say=lambda _: None)
   found = tell(tmp_path / "faces", capsys)
   assert found["kind"] == "pictures" and found["images"] == 3
   found = tell(out, capsys)

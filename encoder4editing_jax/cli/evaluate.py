@@ -115,10 +115,10 @@ def evaluate_command(argv: Sequence[str]) -> int:
   )
   known = fid.load_statistics(asked.fid_targets) if asked.fid_targets else None
   _check_counts(asked, names, len(work.rows))
-  if net:
+  if net is not None:
     work.model = model_facts(asked, net)
-  if "lec" in names:
-    work.edit = lec_edit(asked, net.generator)
+    if "lec" in names:
+      work.edit = lec_edit(asked, net.generator)
   batches = inverted(asked, net, work) if net else _opened(asked, work)
   found = evaluating.evaluate(batches, wanted, asked.batch, known)
   whole = summary(asked, wanted, found, work)

@@ -49,7 +49,7 @@ def look(path: Path) -> Found:
     except ValueError as error:
       raise ValueError(f"{path}: {error}") from None
   also = {m.kind.part: m.kind.what for m in matches[1:] if m.kind.part}
-  facts = {"also": also} if also else {}
+  facts: dict[str, Any] = {"also": also} if also else {}
   if kind.advice:
     facts["advice"] = kind.advice
   return Found(kind.name, kind.what, facts, _commands(kind))
