@@ -18,6 +18,7 @@ PACKAGE = "encoder4editing_jax"
 FLOORS = (
   (
     "files",
+    "config_types",
     "config_rules",
     "config_losses",
     "config_optim",
