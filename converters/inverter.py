@@ -36,6 +36,7 @@ from encoder4editing_jax.converters.table import (
 )
 from encoder4editing_jax.models import encoders
 from encoder4editing_jax.models.inverter import Inverter
+from encoder4editing_jax.models.pyramid import Pyramid
 from encoder4editing_jax.models.stylegan2 import Generator
 
 _MOST_HALVINGS = 10
@@ -175,7 +176,7 @@ def tells_size(state: Source, encoder: Any) -> bool:
   """Whether a state_dict alone says which size of images an encoder takes."""
   source = sources.below(state, "encoder.")
   found = encoder_arguments(source, type(encoder), 1, 1)
-  usual = inspect.signature(type(encoder)).parameters["input_size"].default
+  usual = inspect.signature(Pyramid.__init__).parameters["input_size"].default
   told, size = found.get("input_size", usual), encoder.input_size
   return size in (told, (told, told))
 

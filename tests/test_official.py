@@ -178,7 +178,8 @@ def test_encoders_of_small_images_come_back(name, side):
 
   net = randomised(build)
   found = converters.from_inverter(net)
-  assert ("encoder_input_size" in found["opts"]) == (side != 16)
+  if side != 16:  # and with 16 where a head has as many layers as with 32
+    assert found["opts"]["encoder_input_size"] == side
   again = converters.to_inverter(found)
   assert_equal_leaves(net.encoder, again.encoder)
   assert again.encoder.input_size == side
