@@ -13,7 +13,6 @@ import argparse
 import importlib.metadata
 import os
 import platform
-import re
 import shlex
 import subprocess
 import sys
@@ -118,10 +117,9 @@ def run(line: str, folder: Path) -> Done:
     stdin=subprocess.DEVNULL,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
-    text=True,
   )
   assert process.stdout is not None
-  output = process.stdout.read()
+  output = process.stdout.read().decode(errors="replace")
   _, code, usage = os.wait4(process.pid, 0)
   process.returncode = os.waitstatus_to_exitcode(code)
   seconds = time.perf_counter() - began
@@ -132,7 +130,9 @@ def trimmed(output: str, folder: Path) -> list[str]:
   """The first and the last lines; paths begin where the user is."""
   text = output.replace(f"{folder}/", "").replace(str(folder), ".")
   text = text.replace(str(ROOT), "encoder4editing_jax")
-  lines = [re.split("\r", line)[-1].rstrip() for line in text.splitlines()]
+  lines = [line.split("\r")[-1].rstrip() for line in text.split("\n")]
+  while lines and not lines[-1]:
+    lines.pop()
   left_out = len(lines) - FIRST - LAST
   if left_out < 2:
     return lines
