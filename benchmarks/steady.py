@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EVERY = 2  # seconds
+EVERY = 2  # seconds between looks
+BATCH, LOG, SAVE, EVALUATE = 4, 20, 1000, 2500  # images, and steps between
 
 
 def look(process: int) -> dict[str, float] | None:
@@ -42,8 +43,9 @@ def train(workdir: Path, steps: int) -> list[dict[str, float]]:
   """Runs to the end; what was seen, with the seconds since the start."""
   command = [sys.executable, "train.py", "--config", "configs/toy.py"]
   command += ["--workdir", str(workdir), "--run.steps", str(steps)]
-  command += ["--run.batch_size", "4", "--run.log_every", "20"]
-  command += ["--run.save_every", "1000", "--run.eval_every", "2500"]
+  command += ["--run.batch_size", str(BATCH)]
+  command += ["--run.log_every", str(LOG), "--run.save_every", str(SAVE)]
+  command += ["--run.eval_every", str(EVALUATE)]
   began, seen = time.perf_counter(), []
   with subprocess.Popen(command, cwd=ROOT) as process:
     while process.poll() is None:
@@ -59,7 +61,7 @@ def step_times(workdir: Path) -> tuple[list[int], list[float]]:
   """Steps, and milliseconds per step up to them."""
   lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
   rates = [
-    (line["step"], 4e3 / line["train/images_per_second"])
+    (line["step"], 1e3 * BATCH / line["train/images_per_second"])
     for line in lines
     if "train/images_per_second" in line
   ]

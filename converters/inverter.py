@@ -5,6 +5,7 @@ beside it. The encoders of e4e and of pSp have the same tensors, and so have
 ReStyle's two: only `opts["encoder_type"]` can tell them apart.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,9 +36,11 @@ from encoder4editing_jax.converters.table import (
 )
 from encoder4editing_jax.models import encoders
 from encoder4editing_jax.models.inverter import Inverter
+from encoder4editing_jax.models.pyramid import Pyramid
 from encoder4editing_jax.models.stylegan2 import Generator
 
 _MOST_HALVINGS = 10
+INPUT_SIZE = "encoder_input_size"  # ours, where tensors do not say it
 
 _PYRAMIDS = ("Encoder4Editing", "GradualStyleEncoder")
 _BACKBONES = ("BackboneEncoder", "ProgressiveBackboneEncoder")
@@ -169,6 +172,15 @@ def encoder_arguments(
   return arguments | {"n_styles": n_styles, "style_dim": style_dim}
 
 
+def tells_size(state: Source, encoder: Any) -> bool:
+  """Whether a state_dict alone says which size of images an encoder takes."""
+  source = sources.below(state, "encoder.")
+  found = encoder_arguments(source, type(encoder), 1, 1)
+  usual = inspect.signature(Pyramid.__init__).parameters["input_size"].default
+  told, size = found.get("input_size", usual), encoder.input_size
+  return size in (told, (told, told))
+
+
 def read_options(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
   """The options of a checkpoint: a mapping, a namespace, or none."""
   opts = checkpoint.get("opts") or {}
@@ -223,6 +235,8 @@ def to_inverter(
   size, d = g_arguments["size"], g_arguments["style_dim"]
   n = 2 * (size.bit_length() - 1) - 2
   e_arguments = encoder_arguments(source, cls, n, d)
+  if opts.get(INPUT_SIZE):
+    e_arguments["input_size"] = opts[INPUT_SIZE]
   channels = e_arguments["input_channels"]
   check_options(opts, size, channels)
   restyle = channels == 6 and not opts.get("label_nc")

@@ -189,7 +189,8 @@ def from_inverter(
 
   The published code builds encoders of 50 layers (ResNet: 34) for 256 x 256
   images and generators of `channel_base=32768`, width 512 and 8 mapping
-  layers. Other sizes come back through `to_inverter` only.
+  layers. Other sizes come back through `to_inverter` only; those of images that
+  the tensors do not say are an option of their own, `encoder_input_size`.
 
   Args:
     inverter: any encoder of this library with its generator.
@@ -215,6 +216,8 @@ def from_inverter(
     options["learn_in_w"] = True
   state = _state_dict(inverter, frameworks.inverter_table(inverter))
   state |= _unused(encoder)
+  if not frameworks.tells_size(state, encoder):
+    options[frameworks.INPUT_SIZE] = encoder.input_size
   rows = np.array(inverter.w_avg[...])
   if not options["start_from_latent_avg"]:
     rows = np.tile(np.asarray(generator.w_avg[...]), (len(rows), 1))

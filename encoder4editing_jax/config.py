@@ -128,7 +128,8 @@ class Run:
   (needs the package wandb; WANDB_MODE=offline works without a network)."""
 
   profile_after: int = 10
-  """Step after which the profiler records, if run.profile_steps is not 0."""
+  """Step after which the profiler records, if run.profile_steps is not 0; 1 or
+  more, since the first one compiles."""
 
   profile_steps: int = 0
   """Steps that the profiler records, into profile/; 0 for none."""

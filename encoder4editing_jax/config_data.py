@@ -12,7 +12,7 @@ class Data:
 
   train: str = FACEWORLD
   """Folder of training images (searched recursively; JPEG, PNG, WebP, BMP,
-  PPM and TIFF may be mixed), a data set that `e4e data build` or
+  GIF, PPM and TIFF may be mixed), a data set that `e4e data build` or
   tensorflow-datasets prepared, or "faceworld" for rendered faces."""
 
   eval: str = ""

@@ -1,13 +1,13 @@
-"""What a training config may say: types, choices, ranges, and what fits.
+"""What a training config may say: ranges, and what fits together.
 
 Standard library only, and nothing of `config`, which asks this file.
 """
 
 import math
-import types
-import typing
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
+
+from encoder4editing_jax.config_types import mistyped
 
 FACEWORLD = "faceworld"
 STAGED_ENCODERS = (
@@ -55,20 +55,12 @@ LEAST = {
       "most_skipped",
       "keep",
       "microbatches",
+      "profile_after",  # the first step compiles
     ),
     1,
   )
-  | dict.fromkeys(("seed", "keep_best", "keep_pictures"), 0)
-  | dict.fromkeys(("profile_after", "profile_steps"), 0),
+  | dict.fromkeys(("seed", "keep_best", "keep_pictures", "profile_steps"), 0),
   "model": {"refinements": 0},
-}
-
-WORDS = {
-  bool: "True or False",
-  float: "a number",
-  int: "a whole number",
-  str: "a text",
-  type(None): "None",
 }
 
 
@@ -78,45 +70,8 @@ def problems(config: Any) -> list[str]:
   Values of the wrong type are told alone: the other rules would trip over
   them.
   """
-  mistyped = list(_mistyped(config))
-  return mistyped or [text for bad, text in _rules(config) if bad]
-
-
-def _mistyped(config: Any) -> Iterator[str]:
-  for name, section in vars(config).items():
-    for field, kind in typing.get_type_hints(type(section)).items():
-      value = getattr(section, field)
-      if not _fits(value, kind):
-        yield f"{name}.{field} is {value!r}; set it to {_words(kind)}."
-
-
-def _fits(value: Any, kind: Any) -> bool:
-  origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-  if origin is Literal:
-    return value in arguments
-  if origin is types.UnionType:
-    return any(_fits(value, argument) for argument in arguments)
-  if origin is tuple:
-    if not isinstance(value, tuple):
-      return False
-    if arguments[-1] is Ellipsis:
-      arguments = arguments[:1] * len(value)
-    return len(value) == len(arguments) and all(map(_fits, value, arguments))
-  if isinstance(value, bool):
-    return kind is bool
-  return isinstance(value, (int, float) if kind is float else kind)
-
-
-def _words(kind: Any) -> str:
-  origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-  if origin is Literal:
-    return "one of " + ", ".join(map(repr, arguments))
-  if origin is types.UnionType:
-    return " or ".join(map(_words, arguments))
-  if origin is tuple:
-    many = arguments[-1] is Ellipsis
-    return f"a tuple of {'' if many else f'{len(arguments)} '}whole numbers"
-  return WORDS[kind]
+  told = list(mistyped(config))
+  return told or [text for bad, text in _rules(config) if bad]
 
 
 def _rules(c: Any) -> Iterator[tuple[bool, str]]:

@@ -51,7 +51,8 @@ def evaluate(
     reference: for FID, instead of the statistics of the targets.
 
   Raises:
-    FileNotFoundError, ValueError: a network is missing.
+    FileNotFoundError, ValueError: a network is missing, or is not the one of
+      `reference`.
   """
   found = measures(wanted)
   pair = _Frechet(wanted, reference) if "fid" in wanted.metrics else None
@@ -90,6 +91,11 @@ class _Frechet:
     self.side = net.input_size
     self.results, self.targets = fid.Accumulator(), fid.Accumulator()
     self.reference = reference
+    if reference is not None and reference.mean.size != net.features:
+      raise ValueError(
+        f"the given statistics are of {reference.mean.size} features, the "
+        f"network has {net.features}; take both with the same network."
+      )
 
   def add(self, results: np.ndarray, targets: np.ndarray, batch: int) -> None:
     self.results.add(in_batches(self.features, batch, results))
@@ -97,14 +103,16 @@ class _Frechet:
       self.targets.add(in_batches(self.features, batch, targets))
 
   def summary(self) -> dict[str, Any]:
-    other = self.reference or self.targets.statistics()
     facts = {
       "net": "Inception v3 of 2015-12-05",
       "resized_to": [self.side, self.side],
       "targets": "given statistics" if self.reference else "these targets",
       "note": "depends on the number of pictures; compare equal numbers only",
     }
-    value = fid.distance(self.results.statistics(), other)
+    value = None
+    if self.results.n > 1:  # files that cannot be read may leave one
+      other = self.reference or self.targets.statistics()
+      value = fid.distance(self.results.statistics(), other)
     facts |= {"range": "[-1, 1]"} | stated(self.wanted, False)
     return {"mean": value, "n": self.results.n, "protocol": facts}
 

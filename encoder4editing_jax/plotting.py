@@ -33,7 +33,7 @@ def plot(
 
   Args:
     runs: what is compared.
-    path: the picture, by custom .png; .svg and .pdf too.
+    path: the picture: .png, .svg or .pdf.
     metrics: names as in metrics.jsonl; train/ may be left out. All that any
       run has if empty.
     log: logarithmic values; those that are not above 0 are left out.

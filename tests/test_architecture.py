@@ -18,6 +18,7 @@ PACKAGE = "encoder4editing_jax"
 FLOORS = (
   (
     "files",
+    "config_types",
     "config_rules",
     "config_losses",
     "config_optim",
@@ -53,6 +54,7 @@ FLOORS = (
     "serving",
     "detectors",
     "evaluating",
+    "identifying",
     "demo",
     "cli",
     "train",

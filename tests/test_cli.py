@@ -51,7 +51,7 @@ def test_the_version(capsys):
     (["inf"], "did you mean info?"),
     (["info"], "file"),
     (["info", "nowhere.safetensors"], "nowhere.safetensors is not there"),
-    (["info", "setup.cfg"], "setup.cfg: not a whole safetensors file"),
+    (["info", "setup.cfg"], "setup.cfg is none of what this library"),
     (["info", "a", "--colour"], "--colour"),
     (["doctor", "--jsn"], "--jsn"),
   ],

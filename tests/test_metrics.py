@@ -77,6 +77,50 @@ def test_ms_ssim_of_equal_and_less_equal_pictures(shape):
   assert float(structure.ms_ssim(a, -a)[0]) >= 0  # no NaN
 
 
+def terms_of_scikit_image(metrics, x, y):
+  """SSIM, and contrast times structure: SSIM whose luminance counts nothing.
+
+  With a boundless constant the luminance term is 1 everywhere.
+  """
+  for constant in (0.01, 1e6):
+    whole = metrics.structural_similarity(
+      *(x, y),
+      gaussian_weights=True,
+      sigma=1.5,
+      use_sample_covariance=False,
+      data_range=255,
+      K1=constant,
+    )
+    yield whole
+
+
+def halved(x):
+  x = np.pad(x, [(0, n % 2) for n in x.shape], mode="edge")
+  return (x[::2, ::2] + x[1::2, ::2] + x[::2, 1::2] + x[1::2, 1::2]) / 4
+
+
+MS_SSIM_OF = {(161, 175): 0.977035, (176, 176): 0.977330}
+
+
+@pytest.mark.parametrize("shape", list(MS_SSIM_OF))
+def test_ms_ssim_is_made_of_the_terms_of_scikit_image(shape):
+  """Wang 2003, equation 7: luminance of the last scale, the rest of all."""
+  a, b = drawn(*shape)
+  found = float(structure.ms_ssim(floats(a), floats(b))[0])
+  assert found == pytest.approx(MS_SSIM_OF[shape], abs=2e-6)
+  metrics = pytest.importorskip("skimage.metrics")
+  published = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+  colours = []
+  for x, y in zip(a.transpose(2, 0, 1), b.transpose(2, 0, 1), strict=True):
+    product = 1.0
+    for scale, weight in enumerate(published):
+      whole, shape_term = terms_of_scikit_image(metrics, x, y)
+      product *= (whole if scale == 4 else shape_term) ** weight
+      x, y = halved(x), halved(y)
+    colours.append(product)
+  assert found == pytest.approx(np.mean(colours), abs=2e-6)
+
+
 def test_small_pictures_are_refused():
   with pytest.raises(ValueError, match="161 x 161 or more"):
     structure.ms_ssim(noise(0, 1, 160, 200, 3), noise(1, 1, 160, 200, 3))

@@ -228,7 +228,7 @@ def test_files_that_cannot_be_used_are_named(folder, tmp_path):
   assert manifest["images"] == N - 1 and manifest["inputs"] == N + 1
   reasons = {Path(r["name"]).name: r["reason"] for r in manifest["rejects"]}
   assert reasons["00.png"] == "the file is empty"
-  assert reasons["broken.png"].startswith("not one of")
+  assert reasons["broken.png"].startswith("it is a web page")
   source = opening.open_source(str(tmp_path / "out"))
   assert len(source) == N - 1 and datasets.is_verified(source)
   assert not checking.find_unreadable(source)

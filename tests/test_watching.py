@@ -1,14 +1,11 @@
 """One small run, watched: boards, pictures, profile, and `e4e runs`."""
 
-import contextlib
 import fcntl
 import io
 import json
-import resource
 import shutil
 import struct
 import sys
-import threading
 import time
 import types
 
@@ -20,8 +17,9 @@ from changing import change
 from flax import nnx
 from PIL import Image
 from tensorboardX.proto import event_pb2
+from test_full_disk import full_disk
 
-from encoder4editing_jax import cli, converters, runs, weights
+from encoder4editing_jax import cli, converters, weights
 from encoder4editing_jax.config import (
   Config,
   ConfigError,
@@ -32,10 +30,8 @@ from encoder4editing_jax.config import (
   Run,
 )
 from encoder4editing_jax.models.stylegan2 import Generator
-from encoder4editing_jax.training import boards, checkpoint, lock, loop
-from encoder4editing_jax.training.evaluation import caption
+from encoder4editing_jax.training import boards, checkpoint, loop
 from encoder4editing_jax.training.logging import Logger
-from encoder4editing_jax.training.pictures import grid, keep
 from encoder4editing_jax.training.profiling import Profile
 
 
@@ -267,16 +263,17 @@ def test_a_picture_of_each_evaluation_is_a_file(watched):
     assert sheet.size == last.size
 
 
-def test_pictures_are_few(tmp_path):
-  sheet = Image.new("RGB", (4, 4))
-  for step in (10, 20, 100, 30, 40):
-    keep(tmp_path / "p", step, sheet, newest=2, best=20)
-  (tmp_path / "p" / "mine.jpg").touch()
-  keep(tmp_path / "p", 200, sheet, newest=2, best=20)
-  names = {p.name for p in (tmp_path / "p").iterdir()}
-  assert names == {"20.jpg", "100.jpg", "200.jpg", "mine.jpg"}
-  keep(tmp_path / "none", 1, sheet, newest=0)
-  assert not (tmp_path / "none").exists()
+def test_a_run_that_has_ended_shows_nothing_twice(watched, monkeypatch):
+  workdir, _, _, config = watched
+  before = {p.name: p.stat().st_mtime_ns for p in workdir.glob("pictures/*")}
+  again = Wandb()
+  monkeypatch.setitem(sys.modules, "wandb", again)
+  loop.run(config, workdir)
+  after = {p.name: p.stat().st_mtime_ns for p in workdir.glob("pictures/*")}
+  assert after == before and not again.logged
+  found = events(workdir / "tensorboard")
+  pictures = [e.step for e in found for v in e.summary.value if v.image.width]
+  assert pictures == [4, 6]
 
 
 def test_the_profile_is_of_the_window(watched):
@@ -297,95 +294,6 @@ def test_a_profile_that_cannot_be_written_is_told(watched, tmp_path, capsys):
     again.after(step, value)
   again.close()
   assert capsys.readouterr().out == ""
-
-
-def test_captions_tell_what_was_measured():
-  assert caption({"psnr": 20.04}) == "PSNR 20.0 dB"
-  numbers = {"psnr": 20.0, "lpips": 0.1234, "identity": 0.25}
-  assert caption(numbers) == "PSNR 20.0 dB, LPIPS 0.123, similarity 0.75"
-
-
-def test_captions_take_room_above_their_rows():
-  columns = {"a": np.zeros((2, 8, 8, 3)), "b": np.ones((2, 8, 8, 3))}
-  plain, told = grid(columns), grid(columns, ["one", "two"])
-  assert told.width == plain.width and told.height > plain.height
-  assert np.asarray(told)[-20, 20].tolist() == [128, 128, 128]
-
-
-def test_a_full_disk_is_told_once(tmp_path, capsys):
-  class Full:
-    def scalars(self, step, values):
-      raise OSError(28, "No space left on device")
-
-    def picture(self, step, name, pixels):
-      raise OSError(28, "No space left on device")
-
-    def close(self):
-      raise OSError(28, "No space left on device")
-
-  log = Logger(
-    tmp_path, first_step=0, steps=9, batch_size=1, log_every=1, boards=[Full()]
-  )
-  for step in (1, 2):
-    log.write(step, {"loss": 1.0}, "train")
-  log.picture(2, "x", np.zeros((2, 2, 3), np.uint8))
-  log.close()
-  out = capsys.readouterr().out
-  assert out.count("warning") == 1 and "No space left on device" in out
-
-
-@contextlib.contextmanager
-def full_disk():
-  """No file may grow over 64 bytes, as on a disk that is full."""
-  before = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
-  try:
-    yield
-  finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_disk_that_is_full_for_a_while_costs_what_did_not_fit(
-  tmp_path, capsys
-):
-  log = Logger(
-    tmp_path,
-    first_step=0,
-    steps=9,
-    batch_size=1,
-    log_every=1,
-    boards=[boards.TensorBoard(tmp_path, 0)],
-  )
-  pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-  log.write(1, {"loss": 1.0}, "train")
-  with full_disk():
-    for step in range(2, 40):  # more than any queue would hold
-      log.write(step, {"loss": 1.0, "l2": 2.0}, "train")
-      log.picture(step, "x", pixels)
-  log.write(40, {"loss": 40.0}, "train")
-  log.close()
-  said = capsys.readouterr().out.splitlines()
-  assert sorted(line.split()[1] for line in said) == [
-    "TensorBoard",
-    "metrics.jsonl",
-  ]
-  kept = runs._entries(tmp_path)
-  assert [kept[0]["step"], kept[-1]["step"]] == [1, 40]
-  files = sorted((tmp_path / "tensorboard").iterdir())
-  assert b"train/loss" in files[0].read_bytes()
-  assert b"train/loss" in files[-1].read_bytes()
-  assert len(files) == 2  # none for what failed in between
-
-
-def test_a_run_begins_though_somebody_looks_whether_it_is_at_work(tmp_path):
-  with (tmp_path / ".lock").open("w") as file:
-    fcntl.flock(file, fcntl.LOCK_SH)
-    timer = threading.Timer(0.03, fcntl.flock, (file, fcntl.LOCK_UN))
-    timer.start()
-    with lock.only_run(tmp_path):
-      assert lock.held(tmp_path)
-    timer.join()
-  assert not lock.held(tmp_path)
 
 
 # ------------------------------------------------------------- e4e runs
@@ -440,50 +348,6 @@ def test_without_matplotlib_the_extra_is_named(
   said = capsys.readouterr().err
   assert "encoder4editing_jax[plot]" in said and said.count("\n") == 1
   assert not out.exists()
-
-
-def make_run(folder, steps=5, metrics="", best=None):
-  folder.mkdir(parents=True)
-  (folder / "config.json").write_text(json.dumps({"run": {"steps": steps}}))
-  (folder / "metrics.jsonl").write_text(metrics)
-  return folder
-
-
-def test_runs_are_found_below_and_other_folders_passed_over(tmp_path, capsys):
-  entry = '{"step": 3, "train/loss": "nan"}\n{"step": 4, "train/lo'
-  make_run(tmp_path / "a" / "x", metrics=entry)
-  make_run(tmp_path / "b" / "x")
-  make_run(tmp_path / "a" / "x" / "checkpoints" / "3")
-  other = tmp_path / "c"
-  other.mkdir()
-  (other / "config.json").write_text('{"hidden_size": 3}')
-  assert cli.main(["runs", "list", str(tmp_path)]) == 0
-  head, first, second = capsys.readouterr().out.splitlines()
-  assert head.startswith("run") and "stopped" in first and "3/5" in first
-  assert "nan" in first and "0/5" in second
-  found = runs.find_runs([tmp_path])
-  assert runs.labels(found) == ["a/x", "b/x"]
-  assert runs.labels(found[:1]) == ["x"]
-  assert cli.main(["runs", "list", str(other)]) == 2
-  assert "is no config of a run" in capsys.readouterr().err
-  out = tmp_path / "x.png"
-  assert cli.main(["runs", "plot", str(tmp_path / "b"), "--out", str(out)]) == 2
-  assert "none of the runs has an entry" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-  ("words", "told"),
-  [
-    ([], "a command is missing"),
-    (["lists"], "did you mean list?"),
-    (["list", "nowhere"], "there is no folder nowhere"),
-    (["export", "nowhere", "--out", "x"], "nowhere has no checkpoints"),
-  ],
-)
-def test_wrong_words_are_one_line(words, told, capsys):
-  assert cli.main(["runs", *words]) == 2
-  error = capsys.readouterr().err
-  assert told in error and error.count("\n") == 1
 
 
 def leaves(path):

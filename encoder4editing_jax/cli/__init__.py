@@ -44,7 +44,7 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
   demo     serve a page in the browser to do all this
   export   write a model as programs for serving, without this library
   evaluate say how near pictures are to what they should be
-  info     say what is in a file of weights
+  info     say what a file is, and which command takes it
   doctor   print versions and devices, and test one picture
 
   --version"""

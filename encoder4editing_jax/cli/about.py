@@ -11,10 +11,16 @@ from encoder4editing_jax.cli.parsing import PLAIN, parse
 
 @dataclass(frozen=True)
 class InfoArguments:
-  """Say what is in a file of weights."""
+  """Say what a file or folder is, and which command takes it.
+
+  Networks, published checkpoints, codes, directions, pictures, data sets, runs
+  and what lies in them. Nothing in a file is executed.
+
+  Example: e4e info e4e_ffhq_encode.pt
+  """
 
   file: tyro.conf.Positional[str]
-  """A .safetensors file that this library wrote."""
+  """Any file or folder."""
 
   json: bool = False
   """Print one JSON object."""
@@ -31,16 +37,16 @@ class DoctorArguments:
 
 
 def info(argv: Sequence[str]) -> int:
-  """`e4e info FILE`: network, architecture, size.
+  """`e4e info FILE`: what it is, and which command takes it.
 
   Raises:
     ConfigError, FileNotFoundError, ValueError: wrong flags or file.
   """
   asked = parse(InfoArguments, argv, prog="e4e info", config=PLAIN)
-  from encoder4editing_jax import reports, weights
+  from encoder4editing_jax import identifying
 
-  found = weights.describe(asked.file)
-  print(json.dumps(found) if asked.json else reports.file_text(found))
+  found = identifying.describe(asked.file)
+  print(json.dumps(found) if asked.json else identifying.text(found))
   return 0
 
 

@@ -45,7 +45,7 @@ def open_photo(path: str | Path, max_megapixels: float) -> Photo:
   try:
     pixels = np.asarray(images.open_rgb(data, max_megapixels))
   except images.UnreadableImage as error:
-    reason = str(error).replace("data.max_megapixels", "--max_megapixels")
+    reason = str(error).replace("for training, raise data.", "raise --")
     raise images.UnreadableImage(reason) from None
   return Photo(pixels, images.rgb_profile(data))
 

@@ -207,7 +207,7 @@ def _info(argv: Sequence[str]) -> int:
 
   found = describing.describe(asked.folder, verify=asked.verify)
   if asked.sheet:
-    describing.write_sheet(
+    found["not_shown"] = describing.write_sheet(
       asked.folder, asked.sheet, split=asked.split, feature=asked.feature
     )
     found["sheet"] = asked.sheet

@@ -10,6 +10,8 @@ import tyro
 from encoder4editing_jax.cli.evaluate_model import (
   Work,
   inverted,
+  lec_edit,
+  model_facts,
   opened,
 )
 from encoder4editing_jax.cli.evaluate_report import (
@@ -49,8 +51,8 @@ class EvaluateArguments:
   """Folder for metrics.json and per_image.csv; without it none is kept."""
 
   metrics: str = "l2,psnr,ssim"
-  """Of l2, psnr, ssim, ms_ssim, lpips, id, fid, lec; the last four need
-  --weights or --model."""
+  """Of l2, psnr, ssim, ms_ssim, lpips, id, fid, lec; lpips, id and fid need
+  --weights, lec needs --model or --demo."""
 
   weights: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
   """The folder of networks that `e4e weights` fills."""
@@ -113,6 +115,11 @@ def evaluate_command(argv: Sequence[str]) -> int:
     *(names, work.size, asked.weights, asked.lpips_net, asked.id_net)
   )
   known = fid.load_statistics(asked.fid_targets) if asked.fid_targets else None
+  _check_counts(asked, names, len(work.rows))
+  if net is not None:
+    work.model = model_facts(asked, net)
+    if "lec" in names:
+      work.edit = lec_edit(asked, net.generator)
   batches = inverted(asked, net, work) if net else _opened(asked, work)
   with Pace(len(work.rows), asked.json) as pace:
     counted = pace.over(batches, lambda part: len(part.names))
@@ -143,12 +150,30 @@ def _check(asked: Any, names: tuple[str, ...]) -> None:
     raise ConfigError(f"{what} needs --model: files are bytes without codes.")
   if "lec" in names and not (asked.demo or asked.directions):
     raise ConfigError("lec needs an edit; name a file with --directions.")
+  if "lec" not in names and (asked.edit or asked.legacy_batch):
+    flag = "--edit" if asked.edit else "--legacy_batch"
+    raise ConfigError(f"{flag} is for lec; add it to --metrics.")
+  if asked.fid_targets and "fid" not in names:
+    raise ConfigError("--fid_targets is for fid; add it to --metrics.")
   if len(asked.size) not in (0, 2) or any(n < 1 for n in asked.size):
     raise ConfigError("--size takes height and width, as in --size 256 256.")
-  if asked.batch < 1 or asked.legacy_batch < 0:
-    raise ConfigError("--batch takes 1 or more, --legacy_batch 0 or more.")
+  if asked.batch < 1 or asked.iterations < 1 or asked.legacy_batch < 0:
+    raise ConfigError(
+      "--batch and --iterations take 1 or more, --legacy_batch 0 or more."
+    )
   places = [Path(asked.out) / name for name in WRITTEN] if asked.out else []
   refuse_replacing(places, asked.overwrite)
+
+
+def _check_counts(asked: Any, names: tuple[str, ...], n: int) -> None:
+  """Numbers of pictures for which a metric is not defined."""
+  if "fid" in names and n < 2:
+    raise ConfigError(f"fid of {n} pictures is undefined; give 2 or more.")
+  if asked.legacy_batch > n:
+    raise ConfigError(
+      f"--legacy_batch is {asked.legacy_batch}, and there are {n} pictures; "
+      "give as many or more."
+    )
 
 
 def _work(asked: Any, net: Any) -> Work:

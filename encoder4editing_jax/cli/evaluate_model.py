@@ -11,11 +11,47 @@ Size = tuple[int, int]
 
 @dataclass
 class Work:
-  """Files in their order, the size of all, and what went wrong."""
+  """Files in their order, the size of all, and what went wrong.
+
+  With a model also what there is to say of it, and LEC's edit.
+  """
 
   rows: list[tuple[str, str, str]]  # name, result, target
   size: Size
   failed: dict[str, str] = field(default_factory=dict)
+  model: dict[str, Any] = field(default_factory=dict)
+  edit: tuple[Any, ...] = ()  # name, strength, and perhaps layers
+
+
+def model_facts(asked: Any, net: Any) -> dict[str, Any]:
+  """What says exactly which model is evaluated, and how it is run."""
+  from encoder4editing_jax.inference import fingerprint
+
+  return {
+    "file": asked.model or "the shipped inverter of drawn faces",
+    "encoder": fingerprint(net.encoder),
+    "generator": fingerprint(net.generator),
+    "iterations": asked.iterations,
+  }
+
+
+def lec_edit(asked: Any, generator: Any) -> tuple[Any, ...]:
+  """The edit of LEC; a wrong one is told before any work.
+
+  Raises:
+    ConfigError, OSError, ValueError: it is written wrongly, or there is none
+      of that name.
+  """
+  from encoder4editing_jax import editing
+  from encoder4editing_jax.cli.edit import open_directions, parse_edit
+
+  directions = open_directions(asked, generator)
+  first = "smile=1.5" if asked.demo else f"{next(iter(directions))}=3"
+  edit = parse_edit(asked.edit or first, generator.n_styles)
+  editing.apply(
+    generator.to_w_plus([generator.w_avg[...][None]]), [edit], directions
+  )
+  return edit
 
 
 def opened(
@@ -58,7 +94,7 @@ def inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
   once = inference.make_encode(net, asked.iterations)
   encode, lec = functools.partial(in_batches, once, asked.batch), None
   if "lec" in asked.metrics.split(","):
-    lec = _lec(asked, generator, encode)
+    lec = _lec(asked, work.edit, generator, encode)
   warm = False
   drawn = pictures.chunks(_drawn(work), asked.batch)
   sizes = net.encoder.input_shape, work.size
@@ -99,19 +135,20 @@ def _drawn(work: Work) -> Iterator[tuple[str, Any, Any]]:
     yield name, face, face
 
 
-def _lec(asked: Any, generator: Any, encode: Any) -> Callable[[Any], Any]:
+def _lec(
+  asked: Any, edit: tuple[Any, ...], generator: Any, encode: Any
+) -> Callable[[Any], Any]:
   """Distances of LEC, one for each picture."""
   import jax.numpy as jnp
   import numpy as np
 
   from encoder4editing_jax import editing, evaluating
-  from encoder4editing_jax.cli.edit import open_directions, parse_edit
+  from encoder4editing_jax.cli.edit import open_directions
   from encoder4editing_jax.metrics.editability import lec_distances
   from encoder4editing_jax.models.inverter import crop_and_pool
 
   directions = open_directions(asked, generator)
-  first = "smile=1.5" if asked.demo else f"{next(iter(directions))}=3"
-  name, strength, *layers = parse_edit(asked.edit or first, generator.n_styles)
+  name, strength, *layers = edit
   name = f"{name.removesuffix('+')}+"  # only steps can be taken back
 
   def moved(w_plus: Any, sign: float) -> Any:

@@ -22,9 +22,12 @@ def summary(asked: Any, wanted: Any, found: Any, work: Work) -> dict[str, Any]:
   columns = found.columns
   if len(columns.get("lec", ())):
     legacy = asked.legacy_batch or None
-    value = editability.lec(columns["lec"], legacy)
-    facts = {"edit": asked.edit or "the first direction", "better": "less"}
-    facts |= {"batches": legacy, "net": asked.model or "demo"}
+    enough = len(columns["lec"]) >= asked.legacy_batch  # some may have failed
+    value = editability.lec(columns["lec"], legacy) if enough else None
+    name, strength, *layers = work.edit
+    facts = {"edit": name, "strength": strength, "better": "less"}
+    facts |= {"layers": layers[0] if layers else "all", "batches": legacy}
+    facts |= {"directions": asked.directions or "those of drawn faces"}
     metrics["lec"] = {
       "mean": value,
       "n": len(columns["lec"]),
@@ -43,6 +46,7 @@ def summary(asked: Any, wanted: Any, found: Any, work: Work) -> dict[str, Any]:
     "size": list(wanted.size),
     "resized": bool(asked.size or asked.model),
     "results": asked.model or ("demo" if asked.demo else asked.inputs[0]),
+    "model": work.model or None,
     "bytes": "truncated" if asked.truncate else "rounded",
     "metrics": metrics,
     "failed": work.failed,

@@ -127,6 +127,9 @@ def _line(files: Files) -> str:
     if path is not None:
       try:
         stat = path.stat()
+      except FileNotFoundError:  # a link to nothing is rejected as it is read
+        known += [path.name, None, None]
+        continue
       except OSError as error:
         raise DataError(
           f"{path} cannot be looked at ({error.strerror}); replace it, or "

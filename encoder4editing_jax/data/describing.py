@@ -42,7 +42,7 @@ def describe(folder: str, *, verify: bool = False) -> dict[str, Any]:
   """
   if not datasets.is_dataset(folder):
     paths = FolderSource(folder).paths
-    size = sum(path.stat().st_size for path in paths)
+    size = sum(path.stat().st_size for path in paths if path.exists())
     return {
       "kind": "folder",
       "place": folder,
@@ -96,18 +96,23 @@ def text(found: dict[str, Any]) -> str:
     lines.append("  every shard is what was built")
   if "sheet" in found:
     lines.append(f"  see {found['sheet']}")
+    missing = found["not_shown"].items()
+    lines += [f"  not on it: {name}: {reason}" for name, reason in missing]
   return "\n".join(lines)
 
 
 def write_sheet(
   folder: str, path: str, *, split: str = "", feature: str = ""
-) -> None:
+) -> dict[str, str]:
   """Writes a PNG of images that are evenly spread over a data set.
 
   Partners stand to the right of their images; class ids are coloured.
 
+  Returns:
+    The images among these that are missing on it, and why.
+
   Raises:
-    DataError: the data set, or one of these images, cannot be read.
+    DataError: the data set, or all of these images, cannot be read.
   """
   paired = _has_partners(folder)
   partners = folder if paired else ""
@@ -115,7 +120,16 @@ def write_sheet(
   manifest = read_manifest(folder)
   ids = bool(manifest and manifest["arguments"]["labels"])
   chosen = spread(source, MOST)
-  tiles = [_tile(chosen, i, ids) for i in range(len(chosen))]
+  tiles, failed = [], {}
+  for i in range(len(chosen)):
+    try:
+      tiles.append(_tile(chosen, i, ids))
+    except (images.UnreadableImage, OSError) as error:
+      reason = getattr(error, "strerror", None) or str(error)
+      failed[chosen.name(i)] = reason
+  if not tiles:
+    name, reason = next(iter(failed.items()))
+    raise DataError(f"{name} cannot be shown: {reason}.")
   columns = math.ceil(math.sqrt(len(tiles)))
   h = max(tile.height for tile in tiles)
   w = max(tile.width for tile in tiles)
@@ -125,6 +139,7 @@ def write_sheet(
     sheet.paste(tile, (i % columns * w, i // columns * h))
   with replacing(path) as unfinished:
     sheet.save(unfinished, "PNG")
+  return failed
 
 
 def _has_partners(folder: str) -> bool:
@@ -149,14 +164,11 @@ def _tile(source: Source, i: int, ids: bool) -> Image.Image:
 
 
 def _thumbnail(source: Source, i: int, ids: bool) -> Image.Image:
-  try:
-    if not ids:
-      picture = images.open_rgb(source[i])
-      picture.thumbnail((SIDE, SIDE))
-      return picture
-    picture = images.open_labels(source[i], 256)
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST)
-  except (images.UnreadableImage, OSError) as error:
-    raise DataError(f"{source.name(i)} cannot be shown: {error}.") from error
+  if not ids:
+    picture = images.open_rgb(source[i])
+    picture.thumbnail((SIDE, SIDE))
+    return picture
+  picture = images.open_labels(source[i], 256)
+  picture.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST)
   colours = np.array(LABEL_COLOURS, np.uint8)
   return Image.fromarray(colours[np.asarray(picture) % len(colours)])

@@ -2,6 +2,7 @@
 
 import io
 import os
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -15,11 +16,23 @@ EXTENSIONS = (
   ".png",
   ".webp",
   ".bmp",
+  ".gif",
+  ".jfif",
   ".ppm",
   ".tif",
   ".tiff",
 )
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
+# Photos of telephones have 200; training has a limit of its own.
+MEGAPIXELS = 250.0
+# What else picture files begin with, behind four bytes.
+_FOREIGN = {
+  b"ftypheic": "HEIC",
+  b"ftypheix": "HEIC",
+  b"ftypmif1": "HEIC",
+  b"ftypavif": "AVIF",
+}
+_unlimited = threading.Lock()
 _SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -32,7 +45,7 @@ def decode(
   size: tuple[int, int],
   *,
   flip: bool = False,
-  max_megapixels: float = 100.0,
+  max_megapixels: float = MEGAPIXELS,
   plain: bool = False,
 ) -> np.ndarray:
   """Decodes, resizes and perhaps mirrors one picture.
@@ -85,7 +98,7 @@ def fit(
 
 
 def open_rgb(
-  data: bytes, max_megapixels: float = 100.0, plain: bool = False
+  data: bytes, max_megapixels: float = MEGAPIXELS, plain: bool = False
 ) -> Image.Image:
   """The picture in RGB at its own size, see `decode`."""
   return _open(data, max_megapixels, _plain("RGB") if plain else _shown)
@@ -106,14 +119,16 @@ def shown_size(path: str | os.PathLike[str]) -> tuple[int, int]:
   Raises:
     OSError, ValueError: it is none.
   """
-  with Image.open(path, formats=FORMATS) as image:
-    width, height = image.size
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of its size, which costs nothing here
+    with Image.open(path, formats=FORMATS) as image:
+      width, height = image.size
+      turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
   return (width, height) if turned else (height, width)
 
 
 def open_grey(
-  data: bytes, max_megapixels: float = 100.0, plain: bool = False
+  data: bytes, max_megapixels: float = MEGAPIXELS, plain: bool = False
 ) -> Image.Image:
   """The picture in grey (mode L) at its own size, for sketches."""
   if plain:
@@ -122,7 +137,7 @@ def open_grey(
 
 
 def open_labels(
-  data: bytes, n_classes: int, max_megapixels: float = 100.0
+  data: bytes, n_classes: int, max_megapixels: float = MEGAPIXELS
 ) -> Image.Image:
   """A map of class ids (mode L); of a palette the indices count.
 
@@ -162,18 +177,42 @@ def _open(
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")  # Pillow's size warning: own limit below
-      image = Image.open(io.BytesIO(data), formats=FORMATS)
+      image = _header(data, max_megapixels)
       _check_size(image, max_megapixels)
       image.load()
       return convert(image)
   except UnreadableImage:
     raise
   except Image.UnidentifiedImageError:
-    reason = f"not one of {', '.join(FORMATS)}"
-    raise UnreadableImage(reason) from None
+    raise UnreadableImage(_what_else(data)) from None
   except Exception as error:  # Pillow's plugins raise nearly anything
     reason = str(error) or type(error).__name__
     raise UnreadableImage(reason.splitlines()[0]) from error
+
+
+def _header(data: bytes, max_megapixels: float) -> Image.Image:
+  """The picture, of which only the header is read."""
+  try:
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+  except Image.DecompressionBombError:
+    pass
+  # Pillow has a limit for all of a process, ours is an argument.
+  with _unlimited:
+    theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+      image = Image.open(io.BytesIO(data), formats=FORMATS)
+    finally:
+      Image.MAX_IMAGE_PIXELS = theirs
+  return image
+
+
+def _what_else(data: bytes) -> str:
+  """Why there is no picture in bytes that no decoder knows."""
+  if kind := _FOREIGN.get(data[4:12]):
+    return f"it is {kind}; save it as JPEG or PNG"
+  if data.lstrip()[:1] == b"<":
+    return "it is a web page or SVG, no picture of pixels"
+  return f"not one of {', '.join(FORMATS)}"
 
 
 def _check_size(image: Image.Image, max_megapixels: float) -> None:

@@ -190,6 +190,8 @@ def _example(
         f"image, {w} x {h}"
       )
   except FileNotFoundError as error:
+    if read.path(place).is_symlink():
+      return None, {"name": read.name(place), "reason": "a link to nothing"}
     raise DataError(
       f"{read.name(place)} has vanished; put it back, and run the same command "
       "again."

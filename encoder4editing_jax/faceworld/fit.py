@@ -240,7 +240,9 @@ def main() -> None:
   generator = fit(options.steps, options.state, options.log_every)
   generator.w_avg[...] = generator.mean_latent(10_000, jax.random.key(SEED))
   weights.save(generator, options.out)
-  found = directions.fit_directions(generator)
+  found = directions.without_side_effects(
+    generator, directions.fit_directions(generator)
+  )
   directions.save_directions(found, options.out.with_name(directions.FILE))
   probe = measuring.fit_probe()
   measuring.save_probe(probe, options.out.with_name(measuring.FILE))

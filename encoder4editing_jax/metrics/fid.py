@@ -124,4 +124,6 @@ def load_statistics(path: str | os.PathLike[str]) -> Statistics:
       f"{path}: mu has shape {mean.shape} and sigma {covariance.shape}; [d] "
       "and [d d] are needed."
     )
+  if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+    raise ValueError(f"{path}: it holds NaN or infinity; take it anew.")
   return Statistics(mean, covariance)

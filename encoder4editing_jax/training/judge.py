@@ -65,13 +65,17 @@ class Judge:
   def final(
     self, state: TrainState, best: Best, logger: Logger
   ) -> dict[str, Any]:
-    """The evaluation at the end, with inversions.png; nothing is logged."""
+    """The evaluation at the end, with inversions.png; nothing is logged.
+
+    A run that has ended before shows its picture on the boards no second time.
+    """
     results, shown = self(state)
     offered = self._offer(state, results, best, logger)
     if shown and is_first():
       with logger.tried(PICTURE):
         pictures.save_grid(self.workdir / PICTURE, *shown)
-      self._show(int(state.step), shown, offered, logger)
+      if int(state.step) != evaluated_step(self.workdir):
+        self._show(int(state.step), shown, offered, logger)
     return results | offered
 
   def along_the_way(
@@ -109,6 +113,14 @@ class Judge:
         newest=self.config.run.keep_pictures,
         best=offered.get("best_step"),
       )
+
+
+def evaluated_step(workdir: Path) -> int | None:
+  """The step of eval.json; None if there is none, or it cannot be read."""
+  try:
+    return json.loads((workdir / EVALUATED).read_text()).get("step")
+  except (AttributeError, OSError, ValueError):
+    return None
 
 
 def summary(results: dict[str, Any]) -> str:

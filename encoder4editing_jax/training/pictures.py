@@ -100,6 +100,8 @@ def keep(
 ) -> None:
   """Writes STEP.jpg, and removes older ones.
 
+  Those of later steps go too: the run was taken up before them.
+
   Args:
     folder: made if need be.
     step: of the run.
@@ -114,5 +116,7 @@ def keep(
   with files.replacing(folder / f"{step}.jpg") as unfinished:
     sheet.save(unfinished, quality=90)
   there = {int(p.stem): p for p in folder.glob("*.jpg") if p.stem.isdigit()}
-  for old in sorted(there.keys() - {best})[:-newest]:
+  others = sorted(there.keys() - {best})
+  late = [k for k in others if k > step]
+  for old in [*others[: len(others) - len(late)][:-newest], *late]:
     there[old].unlink(missing_ok=True)

@@ -29,7 +29,7 @@ class Profile:
   ):
     self._say = say
     self._folder = workdir / "profile"
-    after = max(config.run.profile_after, 1)
+    after = config.run.profile_after
     wanted = config.run.profile_steps and after > first_step
     self._window = (after, after + config.run.profile_steps) if wanted else None
     self._on = False
