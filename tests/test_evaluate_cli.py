@@ -13,6 +13,7 @@ from random_weights import apply, randomised
 
 from encoder4editing_jax import cli, evaluating, faceworld, inference, weights
 from encoder4editing_jax.data import images
+from encoder4editing_jax.data.tasks import to_float
 from encoder4editing_jax.metrics import fid
 from encoder4editing_jax.models.arcface import ArcFace
 from encoder4editing_jax.models.inception import Inception
@@ -215,7 +216,7 @@ def test_numbers_of_networks_are_those_of_the_networks(
   status, found, error = run(capsys, *argv)
   assert status == 0, error
   x, y = (
-    evaluating.to_floats(
+    to_float(
       np.stack(
         [
           images.decode((f / f"p{k}.png").read_bytes(), (64, 48))
