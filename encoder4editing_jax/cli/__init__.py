@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from encoder4editing_jax import __version__
 from encoder4editing_jax.cli.about import doctor, info
 from encoder4editing_jax.cli.animate import animate_command
+from encoder4editing_jax.cli.cache import keep_compiled
 from encoder4editing_jax.cli.convert import convert_command, weights_command
 from encoder4editing_jax.cli.data import data_command
 from encoder4editing_jax.cli.demo import demo_command
@@ -80,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in verbs:
       what = f"unknown command {verb}" if verb else "a command is missing"
       raise ConfigError(f"{what}; {nearest(verb, list(verbs))}")
+    if not {"-h", "--help"} & set(words):
+      keep_compiled()
     return verbs[verb](words[1:])
   except (ImportError, OSError, ValueError) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
