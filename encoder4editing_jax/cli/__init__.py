@@ -19,6 +19,7 @@ from encoder4editing_jax.cli.evaluate import evaluate_command
 from encoder4editing_jax.cli.invert import invert_command
 from encoder4editing_jax.cli.mix import mix_command
 from encoder4editing_jax.cli.parsing import nearest
+from encoder4editing_jax.cli.plan import plan_command
 from encoder4editing_jax.cli.runs import runs_command
 from encoder4editing_jax.cli.train import train_command as train_command
 from encoder4editing_jax.config import ConfigError
@@ -27,6 +28,7 @@ USAGE = """\
 usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
 
   train    train an encoder; the same as train.py
+  plan     say whether a run fits a device, which need not be there
   runs     list training runs, draw their curves, export their encoders
   convert  convert a published checkpoint, and say what it is
   weights  fill the folder of networks that losses look through
@@ -65,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "convert": convert_command,
     "weights": weights_command,
     "data": data_command,
+    "plan": plan_command,
     "runs": runs_command,
     "invert": invert_command,
     "edit": edit_command,
