@@ -42,6 +42,7 @@ def start(card: str, flags: list[str], cache: Path) -> float:
 
 
 def main() -> None:
+  """Measures, and prints."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--card", default="toy")
   parser.add_argument("--runs", type=int, default=3)

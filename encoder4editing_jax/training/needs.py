@@ -227,7 +227,7 @@ def lasting(outline: Outline, batch: int) -> float:
   """Bytes of the state and of a batch."""
   parts = memory_by_part(outline)
   example = parts.pop("batch, each example")
-  return sum(parts.values()) + batch * example
+  return float(sum(parts.values()) + batch * example)
 
 
 def _with_batch(config: Config, batch: int) -> Config:

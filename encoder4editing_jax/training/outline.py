@@ -65,15 +65,18 @@ def trace(
   """The networks that `build` makes, and the state before the first step and
   the frozen networks, as shapes."""
 
-  def start() -> tuple[Any, Any]:
-    networks = build()
+  networks = nnx.eval_shape(build)
+  graph, arrays = nnx.split(networks)
+
+  def start(arrays: Any) -> tuple[Any, Any]:
+    networks = nnx.merge(graph, arrays)
     size = config.data.size if config.model.refinements else None
     return (
       states.create_state(config, networks),
       states.create_frozen(networks, size),
     )
 
-  return nnx.eval_shape(build), *jax.eval_shape(start)
+  return networks, *jax.eval_shape(start, arrays)
 
 
 def _generator(

@@ -38,10 +38,10 @@ def _tpu(
   name: str, gib: int, tera: int, giga: int, megacore: bool = False
 ) -> Kind:
   peak = tera * 1e12
-  return Kind(name, "tpu", gib * 2**30, peak, peak, giga * 1e9, megacore)
+  return Kind(name, "tpu", gib * 2.0**30, peak, peak, giga * 1e9, megacore)
 
 
-def _gpu(name: str, gb: int, bf16: float, tf32: float, giga: int) -> Kind:
+def _gpu(name: str, gb: int, bf16: int, tf32: int, giga: int) -> Kind:
   return Kind(name, "gpu", gb * 1e9, bf16 * 1e12, tf32 * 1e12, giga * 1e9)
 
 
@@ -114,8 +114,8 @@ def parse(text: str) -> Target:
 
 def this_machine() -> Kind:
   """The processors of this machine, of which only the memory is known."""
-  memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-  return Kind("cpu", "cpu", memory)
+  pages = os.sysconf("SC_PHYS_PAGES")
+  return Kind("cpu", "cpu", float(pages * os.sysconf("SC_PAGE_SIZE")))
 
 
 def _spread(count: int, dimensions: int) -> tuple[int, ...]:
