@@ -20,8 +20,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def start(card: str, flags: list[str], cache: Path) -> float:
-  """Seconds from the start of a process to its first line of numbers."""
+def cpu_seconds(process: int) -> float:
+  """What a process has used so far."""
+  fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+  return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def start(card: str, flags: list[str], cache: Path) -> tuple[float, float]:
+  """Seconds from the start of a process to its first line of numbers, and
+  seconds that processors worked for it."""
   with tempfile.TemporaryDirectory() as folder:
     workdir = Path(folder, "run")
     command = [sys.executable, "train.py", "--config", card]
@@ -37,8 +44,9 @@ def start(card: str, flags: list[str], cache: Path) -> float:
           raise SystemExit(f"the run ended with status {process.returncode}")
         time.sleep(0.02)
       seconds = time.perf_counter() - began
+      busy = cpu_seconds(process.pid)
       process.kill()
-  return seconds
+  return seconds, busy
 
 
 def main() -> None:
@@ -47,7 +55,7 @@ def main() -> None:
   parser.add_argument("--card", default="toy")
   parser.add_argument("--runs", type=int, default=3)
   asked, flags = parser.parse_known_args()
-  found: dict[str, list[float]] = {"cold": [], "warm": []}
+  found: dict[str, list[tuple[float, float]]] = {"cold": [], "warm": []}
   for _ in range(asked.runs):  # interleaved: others use the machine too
     with tempfile.TemporaryDirectory() as cache:
       for kind in found:
@@ -56,10 +64,11 @@ def main() -> None:
           sizes = [p.stat().st_size for p in Path(cache).rglob("*-cache")]
   print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
   print(f"cache: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB")
-  print("\n| start | seconds to the first step (median) | all |\n|---|---|---|")
+  print("\n| start | seconds | of processors | all |\n|---|---|---|---|")
   for kind, seconds in found.items():
-    every = ", ".join(f"{s:.1f}" for s in seconds)
-    print(f"| {kind} | {statistics.median(seconds):.1f} | {every} |")
+    every = ", ".join(f"{s:.1f} ({c:.1f})" for s, c in seconds)
+    waited, busy = map(statistics.median, zip(*seconds, strict=True))
+    print(f"| {kind} | {waited:.1f} | {busy:.1f} | {every} |")
 
 
 if __name__ == "__main__":

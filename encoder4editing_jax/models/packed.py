@@ -43,7 +43,7 @@ def unpack(x: Float[Array, "b h w c4"]) -> Float[Array, "b h2 w2 c"]:
 
 def _with_fir() -> np.ndarray:
   """`[6 3]`: taps of a row, from taps of a kernel, by the FIR filter."""
-  taps = np.zeros((6, 3), np.float32)
+  taps: np.ndarray = np.zeros((6, 3), np.float32)
   for k in range(3):
     taps[k : k + 4, k] = 2 * np.array(ops.FIR)
   return taps
@@ -51,7 +51,7 @@ def _with_fir() -> np.ndarray:
 
 def _neighbours() -> np.ndarray:
   """`[3 2 2 3]`: by square, phase in it, phase of the output, the tap."""
-  taps = np.zeros((3, 2, 2, 3), np.float32)
+  taps: np.ndarray = np.zeros((3, 2, 2, 3), np.float32)
   for out in range(2):
     for k in range(3):
       square, phase = divmod(out + k - 1, 2)
