@@ -122,11 +122,23 @@ def _to_rgb(
   x = x * _four(layer.modulation(style))[:, None, None].astype(x.dtype)
   full = jnp.einsum("pq,io->piqo", np.eye(4, dtype=np.float32), kernel)
   full = full.reshape(x.shape[-1], 12).astype(x.dtype)
-  planes = jnp.einsum("ik,bhwi->bkhw", full, x).astype(jnp.float32)
-  b, _, h, w = planes.shape
-  planes = planes.reshape(b, 2, 2, 3, h, w).transpose(0, 4, 1, 5, 2, 3)
-  image = planes.reshape(b, 2 * h, 2 * w, 3)
-  return clamp(image + layer.bias[...][None, None, None], layer.conv_clamp)
+  planes = jnp.einsum("ik,bhwi->bkhw", full, x)
+  image = _interleaved(jax.lax.optimization_barrier(planes))
+  image = image.astype(jnp.float32) + layer.bias[...][None, None, None]
+  return clamp(image, layer.conv_clamp)
+
+
+def _interleaved(
+  planes: Float[Array, "b c4 h w"],
+) -> Float[Array, "b h2 w2 c"]:
+  """`unpack` for few channels, rows before columns, and never both at once:
+  XLA would put the batch into the rows of 128."""
+  b, c, h, w = planes.shape
+  x = planes.transpose(0, 2, 3, 1).reshape(b, h, w, 2, 2, c // 4)
+  x = jnp.stack([x[:, :, :, 0], x[:, :, :, 1]], 2)
+  x = jax.lax.optimization_barrier(x.reshape(b, 2 * h, w, 2, c // 4))
+  x = jnp.stack([x[:, :, :, 0], x[:, :, :, 1]], 3)
+  return x.reshape(b, 2 * h, 2 * w, c // 4)
 
 
 def packed_block(
