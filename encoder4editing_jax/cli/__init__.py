@@ -84,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in verbs:
       what = f"unknown command {verb}" if verb else "a command is missing"
       raise ConfigError(f"{what}; {nearest(verb, list(verbs))}")
-    if not {"-h", "--help"} & set(words):
+    # What is compiled for devices that are not there cannot be read again.
+    if verb != "plan" and not {"-h", "--help"} & set(words):
       keep_compiled()
     return verbs[verb](words[1:])
   except (ImportError, OSError, ValueError) as error:
