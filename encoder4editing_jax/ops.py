@@ -187,11 +187,16 @@ def modulated_conv2d(
   if up == 2:
     x = blur(x, ((6 - k) // 2, (5 - k) // 2), gain=4.0)
   if demodulate:
-    squares = (kernel**2).sum((0, 1))
-    energy = jnp.matmul(style**2, squares, precision="highest")
-    gain = jax.lax.rsqrt(energy + EPSILON)
-    x = x * gain[:, None, None, :].astype(x.dtype)
+    x = x * demodulation(kernel, style)[:, None, None, :].astype(x.dtype)
   return x
+
+
+def demodulation(
+  kernel: Float[Array, "k k i o"], style: Float[Array, "b i"]
+) -> Float[Array, "b o"]:
+  """What restores unit variance after modulation (StyleGAN2, equation 3)."""
+  energy = jnp.matmul(style**2, (kernel**2).sum((0, 1)), precision="highest")
+  return jax.lax.rsqrt(energy + EPSILON)
 
 
 def _conv(x: Array, kernel: Array, pad: int, stride: int = 1) -> Array:

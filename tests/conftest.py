@@ -15,6 +15,8 @@ FLAGS = (
   "--xla_cpu_collective_call_terminate_timeout_seconds=600",
 )
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))
+# Tests measure and kill what compiles, and leave nobody's home full of it.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402

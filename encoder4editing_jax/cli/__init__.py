@@ -11,6 +11,7 @@ from encoder4editing_jax import __version__
 from encoder4editing_jax.cli.about import doctor, info
 from encoder4editing_jax.cli.align import align_command
 from encoder4editing_jax.cli.animate import animate_command
+from encoder4editing_jax.cli.cache import keep_compiled
 from encoder4editing_jax.cli.convert import convert_command, weights_command
 from encoder4editing_jax.cli.data import data_command
 from encoder4editing_jax.cli.demo import demo_command
@@ -21,6 +22,7 @@ from encoder4editing_jax.cli.export import export_command
 from encoder4editing_jax.cli.invert import invert_command
 from encoder4editing_jax.cli.mix import mix_command
 from encoder4editing_jax.cli.parsing import nearest
+from encoder4editing_jax.cli.plan import plan_command
 from encoder4editing_jax.cli.runs import runs_command
 from encoder4editing_jax.cli.train import train_command as train_command
 from encoder4editing_jax.cli.unalign import unalign_command
@@ -30,6 +32,7 @@ USAGE = """\
 usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
 
   train    train an encoder; the same as train.py
+  plan     say whether a run fits a device, which need not be there
   runs     list training runs, draw their curves, export their encoders
   convert  convert a published checkpoint, and say what it is
   weights  fill the folder of networks that losses look through
@@ -72,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "convert": convert_command,
     "weights": weights_command,
     "data": data_command,
+    "plan": plan_command,
     "runs": runs_command,
     "align": align_command,
     "unalign": unalign_command,
@@ -92,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in verbs:
       what = f"unknown command {verb}" if verb else "a command is missing"
       raise ConfigError(f"{what}; {nearest(verb, list(verbs))}")
+    # What is compiled for devices that are not there cannot be read again.
+    if verb != "plan" and not {"-h", "--help"} & set(words):
+      keep_compiled()
     return verbs[verb](words[1:])
   except (ImportError, OSError, ValueError) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -48,6 +48,13 @@ class Task:
     """Channels of the encoder's input."""
     return {"sketch": 1, "segmentation": self.labels}.get(self.name, 3)
 
+  def batch_channels(self) -> dict[str, int]:
+    """Channels of what a batch holds, on its way to the device."""
+    if self.name == "inversion":  # the source is the target
+      return {"image": 3}
+    grey = self.name in ("sketch", "segmentation")
+    return {"image": 3, "source": 1 if grey else 3}
+
   @property
   def ids(self) -> int:
     """Number of classes of its sources; 0 if they are no maps of classes."""

@@ -24,6 +24,7 @@ from encoder4editing_jax.models.layers import (
   clamp,
   keep,
 )
+from encoder4editing_jax.models.packed import either
 
 Noise = str | Sequence[Array]
 """'stored', 'random', 'none', or one array per layer."""
@@ -145,9 +146,12 @@ class SynthesisBlock(nnx.Module):
     styles: Sequence[Array],
     noises: Sequence[Array | None],
   ) -> tuple[Array, Array]:
-    x = self.conv0(x, styles[0], noises[0])
-    x = self.conv1(x, styles[1], noises[1])
-    return x, ops.upsample2d(image) + self.to_rgb(x, styles[2])
+    def plain(x: Array, image: Array, styles: Any, noises: Any) -> Any:
+      x = self.conv0(x, styles[0], noises[0])
+      x = self.conv1(x, styles[1], noises[1])
+      return x, ops.upsample2d(image) + self.to_rgb(x, styles[2])
+
+    return either(self, plain, x, image, styles, noises)
 
 
 class Synthesis(nnx.Module):

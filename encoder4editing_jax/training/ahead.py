@@ -5,33 +5,59 @@ topologies`; for TPUs the package libtpu is needed, and no TPU). Nothing is
 allocated: networks, states and batches are shapes.
 """
 
+import math
+import os
+import re
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.data.tasks import task_of
-from encoder4editing_jax.training import state as states
+from encoder4editing_jax.training import targets
+from encoder4editing_jax.training.outline import trace
 from encoder4editing_jax.training.parallel import AXIS, shard_map_step
 from encoder4editing_jax.training.state import Networks
 from encoder4editing_jax.training.step import make_train_step
 
+_COLLECTIVE = (
+  "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+)
+_QUIET = {
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+  "TPU_SKIP_MDS_QUERY": "1",
+  "TPU_WORKER_HOSTNAMES": "localhost",
+  "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+}
+
 
 def topology(name: str) -> Sequence[Any]:
-  """The devices of a TPU topology, as in `v5e:4x4`.
+  """The devices of a TPU topology, as in `v5e:4x4` or `v5e:16`.
 
   Raises:
-    ValueError: libtpu is not installed, or it does not know the name.
+    ConfigError: there is no such kind.
+    ValueError: libtpu is not installed, or it does not know the topology.
   """
+  # libtpu is for one process at a time where there is a TPU, and asks the
+  # network what machine this is; neither is needed for compiling.
+  for variable, value in _QUIET.items():
+    os.environ.setdefault(variable, value)
   from jax.experimental import topologies
 
+  target = targets.parse(name)
+  hosts = tuple(min(n, 2) for n in target.shape[:2])
+  options: dict[str, Any] = {"chips_per_host_bounds": (*hosts, 1)}
+  if target.kind.megacore:
+    options["chip_config_name"] = "megacore"
   try:
-    found = topologies.get_topology_desc(platform="tpu", topology_name=name)
+    found = topologies.get_topology_desc(
+      platform="tpu", topology_name=target.name, **options
+    )
   except Exception as error:  # libtpu's own, of several kinds
     why = str(error).strip().splitlines()[0] if str(error) else "?"
     raise ValueError(
@@ -51,17 +77,7 @@ def lower_step(
     build: makes the networks; it is traced, so that it may be of any size.
     devices: of `topology`, or this machine's.
   """
-
-  def start() -> tuple[Any, Any]:
-    networks = build()
-    size = config.data.size if config.model.refinements else None
-    return (
-      states.create_state(config, networks),
-      states.create_frozen(networks, size),
-    )
-
-  networks = nnx.eval_shape(build)
-  state, frozen = jax.eval_shape(start)
+  networks, state, frozen = trace(config, build)
   mesh = Mesh(np.asarray(devices), (AXIS,))
   step: Any = shard_map_step(make_train_step(config, networks), devices)
   return step.lower(
@@ -71,15 +87,83 @@ def lower_step(
   )
 
 
+class Measured(NamedTuple):
+  """What a compiler says of a program, for each device."""
+
+  fits: bool
+  memory: float
+  """Bytes: arguments, results that are not theirs, temporaries, code."""
+  temporary: float = 0.0
+  arguments: float = 0.0
+  operations: float = 0.0
+  bytes: float = 0.0
+  """Read and written, with the padding of the device's layouts."""
+  collectives: dict[str, tuple[int, int]] = {}  # noqa: RUF012 (never written)
+  """By name: how many there are, and the bytes of their results."""
+  seconds: float = 0.0
+  """That compiling took."""
+
+
+def measure(lowered: Any) -> Measured:
+  """Compiles a lowered function, and says what it takes.
+
+  Raises:
+    ValueError: the compiler fails for another reason than memory.
+  """
+  began = time.perf_counter()
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    used = re.search(r"Used ([\d.]+)([KMG])i?B? of", str(error))
+    if not used:
+      raise ValueError(str(error).splitlines()[0]) from error
+    unit = 2.0 ** {"K": 10, "M": 20, "G": 30}[used[2]]
+    return Measured(
+      False, float(used[1]) * unit, seconds=time.perf_counter() - began
+    )
+  seconds = time.perf_counter() - began
+  cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+  arguments = memory.argument_size_in_bytes
+  kept = arguments + memory.output_size_in_bytes - memory.alias_size_in_bytes
+  temporary = memory.temp_size_in_bytes
+  return Measured(
+    True,
+    kept + temporary + memory.generated_code_size_in_bytes,
+    temporary,
+    arguments,
+    cost.get("flops", 0.0),
+    cost.get("bytes accessed", 0.0),
+    collectives(compiled.as_text()),
+    seconds,
+  )
+
+
+def collectives(text: str) -> dict[str, tuple[int, int]]:
+  """The collectives of a compiled program: how many, and their bytes."""
+  found: dict[str, tuple[int, int]] = {}
+  for line in text.splitlines():
+    match = re.search(rf" = (.*?) ({_COLLECTIVE})(-start)?\(", line)
+    if not match:
+      continue
+    results = re.findall(r"([a-z]+)(\d+)\[([\d,]*)\]", match[1])
+    if match[3] and len(results) > 1:  # operands stand before the results
+      results = results[len(results) // 2 :]
+    size = sum(
+      int(bits) // 8 * math.prod(int(n) for n in shape.split(",") if n)
+      for _, bits, shape in results
+    )
+    count, total = found.get(match[2], (0, 0))
+    found[match[2]] = (count + 1, total + size)
+  return found
+
+
 def batch_shapes(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
   """What the data pipeline makes: bytes `[b h w c]`."""
-  b, size, task = config.run.batch_size, config.data.size, task_of(config.data)
-  shapes = {"image": jax.ShapeDtypeStruct((b, *size, 3), jnp.uint8)}
-  if task.name != "inversion":
-    channels = 1 if task.name in ("segmentation", "sketch") else 3
-    source = jax.ShapeDtypeStruct((b, *size, channels), jnp.uint8)
-    shapes["source"] = source
-  return shapes
+  b, size = config.run.batch_size, config.data.size
+  return {
+    name: jax.ShapeDtypeStruct((b, *size, channels), jnp.uint8)
+    for name, channels in task_of(config.data).batch_channels().items()
+  }
 
 
 def _placed(tree: Any, mesh: Mesh, spec: P) -> Any:

@@ -1,0 +1,136 @@
+"""`e4e plan`: whether a run fits a device, and how fast it can be at most."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from encoder4editing_jax.cli.parsing import parse
+from encoder4editing_jax.cli.train import load_config
+from encoder4editing_jax.config import Config, ConfigError
+
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+
+@dataclass(frozen=True)
+class PlanArguments:
+  """Say what a run needs of a device, which need not be there.
+
+  Prints parameters, memory by part, the largest batch that fits, and how long
+  a step takes at least. TPUs are asked of XLA's compiler (jax[tpu] brings it),
+  minutes for each batch that is tried; GPUs are estimated.
+
+  Example: e4e plan ffhq --target v5e:2x4 --run.batch_size 64
+  """
+
+  card: tyro.conf.Positional[str]
+  """Run card: a Python file, or the name of one of the package."""
+
+  target: str = ""
+  """Kind of device, with a number or a shape: v4, v5e, v5p, v6e (v5e:4x4 or
+  v5e:16), l4, a100, h100, h200 (h200:8), or cpu: this machine."""
+
+  no_compile: Switch = False
+  """Count only: seconds, and no compiler is asked."""
+
+  compiles: int = 3
+  """Batches that are compiled at most."""
+
+  json: Switch = False
+  """Print one JSON object."""
+
+  settings: Annotated[
+    Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff
+  ] = Config()  # noqa: RUF009 (frozen)
+
+
+def plan_command(argv: Sequence[str]) -> int:
+  """`e4e plan`: 0 if the run fits, else 1.
+
+  Raises:
+    ConfigError: wrong flags, card or target.
+  """
+  asked = _parse(argv)
+  from encoder4editing_jax.converters.start import load_start
+  from encoder4editing_jax.training import outline, planning, targets
+
+  target = targets.parse(asked.target)
+  found = planning.plan(
+    outline.outline(asked.settings, load_start),
+    target,
+    compile=not asked.no_compile,
+    compiles=asked.compiles,
+  )
+  print(json.dumps(found) if asked.json else text(asked.card, found))
+  return 0 if found["step"]["fits"] else 1
+
+
+def _parse(argv: Sequence[str]) -> PlanArguments:
+  """Raises ConfigError for wrong flags or a card that is not there."""
+  prog, card = "e4e plan", argv[0] if argv else ""
+  if {"-h", "--help"} & set(argv):
+    tyro.cli(PlanArguments, args=["--help"], prog=prog, use_underscores=True)
+  if not card or card.startswith("-"):
+    raise ConfigError("name a run card first, as in e4e plan toy --target cpu.")
+  default = PlanArguments(card, settings=load_config(card))
+  asked = parse(PlanArguments, argv, prog=prog, default=default)
+  if not asked.target:
+    raise ConfigError("--target is missing; add --target v5e:4x4, h200 or cpu.")
+  return asked
+
+
+def text(card: str, found: dict[str, Any]) -> str:
+  """What a plan says, for people."""
+  step, parts = found["step"], dict(found["parts"])
+  parts["batch"] = parts.pop("batch, each example") * step["batch"]
+  total = sum(parts.values()) + step["temporary"]
+  how = "compiled" if step["compiled"] else "estimated"
+  whole = step["batch"] * found["devices"]
+  each = f", {step['batch']} for each" if found["devices"] > 1 else ""
+  parameters = ", ".join(
+    f"{name} {n / 1e6:.1f} M" for name, n in found["parameters"].items() if n
+  )
+  lines = [f"{card} on {found['target']}, batch {whole}{each}"]
+  lines += [f"note: {line}" for line in found["notes"]]
+  if found["estimated_because"]:
+    lines.append(f"note: estimated, {found['estimated_because']}")
+  lines += ["", f"parameters: {parameters}", "", "memory of each device, MB"]
+  lines += [f"  {k:<24}{v / 1e6:10.1f}" for k, v in parts.items() if v]
+  lines += [
+    f"  {'temporaries, ' + how:<24}{step['temporary'] / 1e6:10.1f}",
+    f"  {'together':<24}{total / 1e6:10.1f} of {found['memory'] / 1e6:.1f}: "
+    + ("fits" if step["fits"] else "does not fit"),
+    "",
+    _largest(found),
+    *_bound(found),
+  ]
+  lines += [f"to change: {line}" for line in found["advice"]]
+  return "\n".join(lines)
+
+
+def _largest(found: dict[str, Any]) -> str:
+  largest = found["largest"]
+  if not largest:
+    return "largest batch of a device: none was found that fits"
+  how = "compiled" if largest["compiled"] else "estimated"
+  more = " or more" if largest["batch"] >= found["most"] else ""
+  return f"largest batch of a device: {largest['batch']}{more} ({how})"
+
+
+def _bound(found: dict[str, Any]) -> list[str]:
+  step, bound = found["work"], found["bound"]
+  lines = [
+    f"a step: {step['operations'] / 1e12:.2f} T operations, "
+    f"{step['bytes'] / 1e9:.1f} GB read and written on each device"
+  ]
+  if bound:
+    rate = found["step"]["batch"] * found["devices"] / bound["step_ms"] * 1e3
+    lines.append(
+      f"at least {bound['step_ms']:.1f} ms (compute {bound['compute_ms']:.1f}, "
+      f"bandwidth {bound['bandwidth_ms']:.1f}): {rate:.0f} images/s at most"
+    )
+  else:
+    lines.append("no bound: nobody promises peaks of this machine's processors")
+  return lines

@@ -1,0 +1,172 @@
+"""The upsampling blocks of synthesis as TPUs like them: the same numbers.
+
+A TPU keeps channels in rows of 128, whatever a map has: maps of 32 channels
+take four times their size, and a skip of 3 colours forty times. Here a map `[b
+2h 2w c]` is `[b h w 4c]` (space to depth: phases of row and column, then
+channels), in which both convolutions of a block are 3x3 ones over the input's
+grid. The FIR filter is folded into the kernel of the first: zeros, 3x3 taps
+and 4x4 taps are 6x6 taps, of which each phase of the output meets 3x3. More
+operations, which the matrix unit has to spare, for a third of the bytes
+(docs/performance.md).
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from encoder4editing_jax import ops
+from encoder4editing_jax.models.layers import clamp
+
+SMALLEST = 256
+"""Side of the maps from which on memory is what a block takes its time for."""
+
+
+def pack(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c4"]:
+  """Space to depth: squares of two by two samples become channels."""
+  b, h, w, c = x.shape
+  x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(b, h // 2, w // 2, 4 * c)
+
+
+def unpack(x: Float[Array, "b h w c4"]) -> Float[Array, "b h2 w2 c"]:
+  """The inverse of `pack`."""
+  b, h, w, c = x.shape
+  x = x.reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(b, 2 * h, 2 * w, c // 4)
+
+
+def _with_fir() -> np.ndarray:
+  """`[6 3]`: taps of a row, from taps of a kernel, by the FIR filter."""
+  taps: np.ndarray = np.zeros((6, 3), np.float32)
+  for k in range(3):
+    taps[k : k + 4, k] = 2 * np.array(ops.FIR)
+  return taps
+
+
+def _neighbours() -> np.ndarray:
+  """`[3 2 2 3]`: by square, phase in it, phase of the output, the tap."""
+  taps: np.ndarray = np.zeros((3, 2, 2, 3), np.float32)
+  for out in range(2):
+    for k in range(3):
+      square, phase = divmod(out + k - 1, 2)
+      taps[square + 1, phase, out, k] = 1
+  return taps
+
+
+def upsampling_kernel(
+  kernel: Float[Array, "3 3 i o"],
+) -> Float[Array, "3 3 i o4"]:
+  """Zero insertion, a 3x3 convolution and the FIR filter, to packed maps."""
+  rows = _with_fir()
+  taps = jnp.einsum("sa,tb,abio->stio", rows, rows, kernel, precision="highest")
+  # odd taps meet samples where even outputs stand, even taps for odd ones
+  phases = [taps[1 - r :: 2, 1 - c :: 2] for r in range(2) for c in range(2)]
+  return jnp.concatenate(phases, axis=3)
+
+
+def packed_kernel(kernel: Float[Array, "3 3 i o"]) -> Float[Array, "3 3 i4 o4"]:
+  """A 3x3 convolution from packed maps to packed maps."""
+  taps = _neighbours()
+  full = jnp.einsum(
+    "xrua,ycvb,abio->xyrciuvo", taps, taps, kernel, precision="highest"
+  )
+  return full.reshape(3, 3, 4 * kernel.shape[2], 4 * kernel.shape[3])
+
+
+def _four(v: Float[Array, "*b c"]) -> Float[Array, "*b c4"]:
+  """The same for all phases."""
+  return jnp.concatenate([v] * 4, -1)
+
+
+def _styled(
+  layer: Any,
+  x: Float[Array, "b h w i"],
+  style: Float[Array, "b d"],
+  noise: Array | None,
+) -> Float[Array, "b h w o4"]:
+  """`StyledConv` to packed maps; from packed ones unless it upsamples."""
+  kernel = layer.kernel[...] / math.sqrt(9 * layer.kernel.shape[2])
+  scale = layer.modulation(style)
+  gain = ops.demodulation(kernel, scale)
+  if layer.up == 2:
+    full = upsampling_kernel(kernel)
+  else:
+    full, scale = packed_kernel(kernel), _four(scale)
+  x = x * scale[:, None, None].astype(x.dtype)
+  x = jax.lax.conv_general_dilated(
+    *(x, full.astype(x.dtype), (1, 1), [(1, 1)] * 2),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+  x = x * _four(gain)[:, None, None].astype(x.dtype)
+  if noise is not None:
+    maps = (layer.noise_strength[...] * pack(noise)).astype(x.dtype)
+    shape = (*maps.shape, x.shape[-1] // 4)
+    maps = jnp.broadcast_to(maps[..., None], shape)
+    x = x + maps.reshape(*maps.shape[:3], -1)
+  x = ops.fused_leaky_relu(x, _four(layer.bias[...]))
+  return clamp(x, layer.conv_clamp)
+
+
+def _to_rgb(
+  layer: Any, x: Float[Array, "b h w i4"], style: Float[Array, "b d"]
+) -> Float[Array, "b h2 w2 3"]:
+  """`ToRGB` from packed maps. Colours come as planes: rows of 128 are columns
+  of pixels then, and not the colours."""
+  kernel = layer.kernel[...][0, 0] / math.sqrt(layer.kernel.shape[2])
+  x = x * _four(layer.modulation(style))[:, None, None].astype(x.dtype)
+  full = jnp.einsum("pq,io->piqo", np.eye(4, dtype=np.float32), kernel)
+  full = full.reshape(x.shape[-1], 12).astype(x.dtype)
+  planes = jnp.einsum("ik,bhwi->bkhw", full, x)
+  image = _interleaved(jax.lax.optimization_barrier(planes))
+  image = image.astype(jnp.float32) + layer.bias[...][None, None, None]
+  return clamp(image, layer.conv_clamp)
+
+
+def _interleaved(
+  planes: Float[Array, "b c4 h w"],
+) -> Float[Array, "b h2 w2 c"]:
+  """`unpack` for few channels, rows before columns, and never both at once:
+  XLA would put the batch into the rows of 128."""
+  b, c, h, w = planes.shape
+  x = planes.transpose(0, 2, 3, 1).reshape(b, h, w, 2, 2, c // 4)
+  x = jnp.stack([x[:, :, :, 0], x[:, :, :, 1]], 2)
+  x = jax.lax.optimization_barrier(x.reshape(b, 2 * h, w, 2, c // 4))
+  x = jnp.stack([x[:, :, :, 0], x[:, :, :, 1]], 3)
+  return x.reshape(b, 2 * h, 2 * w, c // 4)
+
+
+def packed_block(
+  block: Any,
+  x: Float[Array, "b h w i"],
+  image: Float[Array, "b h w 3"],
+  styles: Any,
+  noises: Any,
+) -> tuple[Array, Array]:
+  """What a `SynthesisBlock` computes, to rounding."""
+  x = _styled(block.conv0, x, styles[0], noises[0])
+  x = _styled(block.conv1, x, styles[1], noises[1])
+  rgb = _to_rgb(block.to_rgb, x, styles[2])
+  return unpack(x), ops.upsample2d(image) + rgb
+
+
+def either(
+  block: Any,
+  plain: Callable[..., tuple[Array, Array]],
+  x: Float[Array, "b h w i"],
+  image: Float[Array, "b h w 3"],
+  styles: Any,
+  noises: Any,
+) -> tuple[Array, Array]:
+  """`packed_block` on TPUs, if it is large; elsewhere what is passed."""
+  arguments = (x, image, tuple(styles), tuple(noises))
+  if 2 * min(x.shape[1:3]) < SMALLEST:
+    return plain(*arguments)
+  return jax.lax.platform_dependent(
+    *arguments, tpu=partial(packed_block, block), default=plain
+  )
