@@ -1,20 +1,21 @@
-"""The networks as the originals run them: plain PyTorch, operation by operation.
+"""The networks as the originals run them, operation by operation, in PyTorch.
 
 Written from the papers (StyleGAN2 1912.04958, pSp 2008.00951, e4e 2102.02766),
 to be measured against: maps `[b c h w]`, one kernel per sample and a grouped
 convolution for modulation, a transposed convolution and then the FIR filter by
-padding and a depthwise convolution, as without compiled extensions. Tensors
-have the published names, so that `converters.from_inverter` fills them.
+padding and a convolution, as without compiled extensions. Tensors have the
+published names, so that `converters.from_inverter` fills them.
 """
 
 import math
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 SLOPE, GAIN = 0.2, math.sqrt(2)
+DEPTHWISE = False
 UNITS = {10: (1, 1, 1, 1), 50: (3, 4, 14, 3)}
 CHANNELS = (64, 128, 256, 512)
 FIRST_MIDDLE, FIRST_FINE = 3, 7
@@ -23,14 +24,21 @@ FIRST_MIDDLE, FIRST_FINE = 3, 7
 def upfirdn2d(
   x: Tensor, kernel: Tensor, up: int = 1, pad: tuple[int, int] = (0, 0)
 ) -> Tensor:
-  """Zeros inserted, padded, filtered: three passes over the map."""
+  """Zeros inserted, padded, filtered: three passes over the map.
+
+  The filter is one of a single channel, for which maps are so many samples.
+  With `DEPTHWISE` it is a grouped convolution, which is faster on CPUs.
+  """
   b, c, h, w = x.shape
   if up > 1:
     x = F.pad(x.reshape(b, c, h, 1, w, 1), (0, up - 1, 0, 0, 0, up - 1))
     x = x.reshape(b, c, h * up, w * up)
   x = F.pad(x, (*pad, *pad))
-  kernel = kernel.flip(0, 1).expand(c, 1, *kernel.shape)
-  return F.conv2d(x, kernel, groups=c)
+  kernel = kernel.flip(0, 1)[None, None]
+  if DEPTHWISE:
+    return F.conv2d(x, kernel.expand(c, -1, -1, -1), groups=c)
+  x = F.conv2d(x.reshape(b * c, 1, *x.shape[2:]), kernel)
+  return x.reshape(b, c, *x.shape[2:])
 
 
 class Fir(nn.Module):
@@ -47,6 +55,7 @@ class Fir(nn.Module):
 
 
 def fused_leaky_relu(x: Tensor, bias: Tensor) -> Tensor:
+  """Bias, leaky ReLU, gain: three passes."""
   bias = bias.reshape(1, -1, *[1] * (x.ndim - 2))
   return F.leaky_relu(x + bias, SLOPE) * GAIN
 
@@ -126,6 +135,8 @@ class Activate(nn.Module):
 
 
 class StyledConv(nn.Module):
+  """Modulated convolution, noise, activation."""
+
   def __init__(self, i: int, o: int, d: int, up: bool = False):
     super().__init__()
     self.conv = ModulatedConv2d(i, o, 3, d, up=up)
@@ -136,6 +147,8 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
+  """To colours, on top of the enlarged skip."""
+
   def __init__(self, i: int, d: int, upsample: bool = True):
     super().__init__()
     self.conv = ModulatedConv2d(i, 3, 1, d, demodulate=False)
@@ -149,11 +162,15 @@ class ToRGB(nn.Module):
 
 
 class PixelNorm(nn.Module):
+  """To unit mean square."""
+
   def forward(self, x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-8)
 
 
 class Constant(nn.Module):
+  """The learned input."""
+
   def __init__(self, c: int):
     super().__init__()
     self.input = nn.Parameter(torch.randn(1, c, 4, 4))
@@ -175,7 +192,7 @@ class Generator(nn.Module):
     self.convs, self.to_rgbs = nn.ModuleList(), nn.ModuleList()
     self.noises = nn.Module()
     self.noises.register_buffer("noise_0", torch.randn(1, 1, 4, 4))
-    for k, (i, o) in enumerate(zip(widths, widths[1:], strict=False)):
+    for k, (i, o) in enumerate(pairwise(widths)):
       self.convs.append(StyledConv(i, o, d, up=True))
       self.convs.append(StyledConv(o, o, d))
       self.to_rgbs.append(ToRGB(o, d))
@@ -276,6 +293,7 @@ class Head(nn.Module):
 
 
 def enlarge_add(x: Tensor, y: Tensor) -> Tensor:
+  """x enlarged to the size of y, corners on corners, and y."""
   size = y.shape[2:]
   x = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
   return x + y

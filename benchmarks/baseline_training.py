@@ -10,14 +10,10 @@ import itertools
 import math
 import random
 
+import baseline
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-try:
-  from benchmarks import baseline
-except ImportError:  # run as a file
-  import baseline
 
 FACE = (slice(None), slice(None), slice(35, 223), slice(32, 220))
 
@@ -84,6 +80,8 @@ class ArcFace(baseline.Body):
 
 
 class LatentDiscriminator(nn.Module):
+  """Tells codes from sampled ones."""
+
   def __init__(self, d: int = 512, hidden: int = 512):
     super().__init__()
     self.mlp = nn.Sequential(nn.Linear(d, hidden), nn.LeakyReLU(0.2))

@@ -120,9 +120,8 @@ def make_torch(
   kind: str, size: int, batch: int, dtype: str = "float32"
 ) -> tuple[Callable[[], Any], dict[str, Any]]:
   """The baseline, in float32 whatever `dtype` is."""
-  import torch
-
   import baseline
+  import torch
 
   del dtype
   device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -165,12 +164,12 @@ def make(side: str, kind: str, **case: Any) -> Any:
 
 def difference(size: int) -> float:
   """The largest difference, relative to the largest value, of both sides."""
+  import baseline
   import jax
   import numpy as np
   import torch
   from flax import nnx
 
-  import baseline
   from encoder4editing_jax import converters
 
   net = inverter("invert", size)
@@ -224,6 +223,7 @@ def roof(sides: list[str]) -> dict[str, float]:
 
 
 def told(rates: dict[str, float]) -> str:
+  """Rates in words."""
   return (
     f"plain 3x3 convolution {rates['convolution'] / 1e9:.0f} Gop/s, matrix "
     f"product {rates['matrix'] / 1e9:.0f} Gop/s, copy "

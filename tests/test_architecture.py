@@ -23,6 +23,7 @@ FLOORS = (
     "config_optim",
     "config_data",
     "config",
+    "phases",
     "ops",
   ),
   ("models", "architectures", "weights", "weights_folder"),
