@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FACE = (slice(None), slice(None), slice(35, 223), slice(32, 220))
+ROWS, COLUMNS = (35, 223), (32, 220)  # of the face, in 256
 
 
 class Lpips(nn.Module):
@@ -62,19 +62,25 @@ class Lpips(nn.Module):
 class ArcFace(baseline.Body):
   """Pictures to unit vectors."""
 
-  def __init__(self, layers: int = 50, channels=baseline.CHANNELS, d=512):
+  def __init__(
+    self, layers: int = 50, channels=baseline.CHANNELS, d=512, side=112
+  ):
     super().__init__(layers, channels)
-    c = channels[-1]
+    c, self.side, cells = channels[-1], side, (-(-side // 16)) ** 2
     self.output_layer = nn.Sequential(
       nn.BatchNorm2d(c),
       nn.Dropout(0.6),
       nn.Flatten(),
-      nn.Linear(c * 7 * 7, d),
+      nn.Linear(c * cells, d),
       nn.BatchNorm1d(d),
     )
 
   def forward(self, x: Tensor) -> Tensor:
-    x = F.adaptive_avg_pool2d(x[FACE], 112)
+    rows, columns = (
+      slice(*(round(end * n / 256) for end in ends))
+      for n, ends in zip(x.shape[2:], (ROWS, COLUMNS), strict=True)
+    )
+    x = F.adaptive_avg_pool2d(x[..., rows, columns], self.side)
     x = self.output_layer(self.maps(x)[-1])
     return x / x.norm(dim=1, keepdim=True)
 
@@ -244,4 +250,4 @@ class Trainer:
     loss.backward()
     self.optimizer.step()
     found = terms | compared | {"loss": loss}
-    return {name: float(value) for name, value in found.items()}
+    return {name: value.item() for name, value in found.items()}

@@ -80,12 +80,18 @@ def _walk(program: Any, origin: dict[Any, Any], found: dict[int, int]) -> float:
         given = equation.invars[len(equation.invars) - len(one.invars) :]
         if len(given) == len(one.invars):
           origin.update(zip(one.invars, given, strict=True))
-        each.append(_walk(one, origin, found))
+        touched: dict[int, int] = {}
+        each.append((_walk(one, origin, touched), len(each), touched))
         if len(one.outvars) == len(equation.outvars):
           pairs = zip(equation.outvars, one.outvars, strict=True)
           origin.update((a, b) for a, b in pairs if not hasattr(b, "val"))
+      if name == "cond":  # what depends on the platform counts at its least
+        platforms = equation.params.get("branches_platforms")
+        each = [(min if platforms else max)(each)]
       times = equation.params.get("length", 1) if name == "scan" else 1
-      total += (max if name == "cond" else sum)(each) * times
+      total += times * sum(operations for operations, _, _ in each)
+      for _, _, touched in each:
+        found.update(touched)
     elif operations := _product(equation):
       total += operations
       for variable in (*equation.invars, equation.outvars[0]):

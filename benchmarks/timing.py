@@ -41,9 +41,13 @@ def serve(make: Make, case: dict[str, Any]) -> None:
   run()
   answer(first_s=time.perf_counter() - began, **facts)
   for _ in sys.stdin:
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     run()
-    answer(seconds=time.perf_counter() - began, peak_mb=peak_mb())
+    answer(
+      seconds=time.perf_counter() - began,
+      cpu_s=time.process_time() - cpu,
+      peak_mb=peak_mb(),
+    )
 
 
 def peak_mb() -> float:
@@ -79,12 +83,13 @@ class Side:
     return json.loads(line)
 
   def run(self) -> float:
-    """Seconds of one run."""
+    """Seconds of one run; its processor time goes to the facts."""
     assert self.process.stdin
     self.process.stdin.write("run\n")
     self.process.stdin.flush()
     found = self._hear()
     self.facts["peak_mb"] = found["peak_mb"]
+    self.facts.setdefault("cpu", []).append(found["cpu_s"])
     return found["seconds"]
 
   def close(self) -> None:
@@ -117,7 +122,11 @@ def interleave(
       process.close()
   return {
     side: running[side].facts
-    | {"seconds": statistics.median(times[side]), "all": times[side]}
+    | {
+      "seconds": statistics.median(times[side]),
+      "cpu_s": statistics.median(running[side].facts["cpu"][1:]),
+      "all": times[side],
+    }
     for side in sides
   }
 
