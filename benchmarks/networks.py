@@ -42,30 +42,22 @@ def inverter(kind: str, size: int, seed: int = 0) -> Any:
   from encoder4editing_jax.models.stylegan2 import Generator
 
   def encoder() -> Any:
-    return Encoder4Editing(18, rngs=nnx.Rngs(0))
+    n = 18 if kind == "encoder" else styles(size)
+    return Encoder4Editing(n, rngs=nnx.Rngs(0))
+
+  def generator() -> Any:
+    return Generator(size, rngs=nnx.Rngs(0))
 
   if kind == "encoder":
     return randomised(encoder, seed)
   if kind in ("synthesis", "gradient"):
-    net = randomised(lambda: Generator(size, rngs=nnx.Rngs(0)), seed)
-    return net.synthesis
-
-  return randomised(
-    lambda: Inverter(
-      encoder() if size == 1024 else small_encoder(size),
-      Generator(size, rngs=nnx.Rngs(0)),
-    ),
-    seed,
-  )
+    return randomised(generator, seed).synthesis
+  return randomised(lambda: Inverter(encoder(), generator()), seed)
 
 
-def small_encoder(size: int) -> Any:
-  """The encoder of a smaller generator."""
-  from flax import nnx
-
-  from encoder4editing_jax.models.encoders import Encoder4Editing
-
-  return Encoder4Editing(2 * (size.bit_length() - 1) - 2, rngs=nnx.Rngs(0))
+def styles(size: int) -> int:
+  """Of a generator of that size."""
+  return 2 * (size.bit_length() - 1) - 2
 
 
 def function(kind: str) -> Callable[[Any, Any], Any]:
@@ -84,11 +76,15 @@ def shape(kind: str, size: int, batch: int) -> tuple[int, ...]:
   """Of the input."""
   if kind in ("encoder", "invert"):
     return (batch, 256, 256, 3)
-  return (batch, 2 * (size.bit_length() - 1) - 2, 512)
+  return (batch, styles(size), 512)
 
 
 def make_jax(
-  kind: str, size: int, batch: int, dtype: str = "float32"
+  kind: str,
+  size: int,
+  batch: int,
+  dtype: str = "float32",
+  depthwise: bool = False,
 ) -> tuple[Callable[[], Any], dict[str, Any]]:
   """Ours, compiled, and what it must do."""
   import jax
@@ -97,6 +93,7 @@ def make_jax(
 
   from encoder4editing_jax.architectures import with_dtype
 
+  del depthwise  # of the baseline
   net = inverter(kind, size)
   if dtype != "float32":
     net = with_dtype(net, dtype)
@@ -117,18 +114,22 @@ def make_jax(
 
 
 def make_torch(
-  kind: str, size: int, batch: int, dtype: str = "float32"
+  kind: str,
+  size: int,
+  batch: int,
+  dtype: str = "float32",
+  depthwise: bool = False,
 ) -> tuple[Callable[[], Any], dict[str, Any]]:
   """The baseline, in float32 whatever `dtype` is."""
   import baseline
   import torch
 
   del dtype
+  baseline.DEPTHWISE = depthwise
   device = "cuda" if torch.cuda.is_available() else "cpu"
-  n = shape("synthesis", size, 1)[1]
   x = torch.randn(*shape(kind, size, batch), device=device)
   if kind in ("encoder", "invert"):
-    encoder = baseline.Encoder(18 if kind == "encoder" else n)
+    encoder = baseline.Encoder(18 if kind == "encoder" else styles(size))
     encoder = encoder.eval().to(device)
     x = x.permute(0, 3, 1, 2).contiguous()
   if kind != "encoder":
@@ -208,6 +209,7 @@ def rows(options: Any) -> Iterator[dict[str, Any]]:
     for size in sizes:
       for batch in options.batches or batches:
         case = {"kind": kind, "size": size, "batch": batch}
+        case["depthwise"] = options.depthwise
         yield case | {"dtype": options.dtype}
 
 
@@ -246,6 +248,11 @@ def main() -> None:
   parser.add_argument("--batches", nargs="+", type=int)
   parser.add_argument("--dtype", default="float32")
   parser.add_argument("--no-check", action="store_true")
+  parser.add_argument(
+    "--depthwise",
+    action="store_true",
+    help="the baseline filters by a depthwise convolution",
+  )
   options = parser.parse_args()
   if options.side:
     case = {"side": options.side} | options.case

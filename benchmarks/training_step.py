@@ -141,7 +141,7 @@ def make_torch(
   del dtype
   torch.backends.cuda.matmul.allow_tf32 = tf32
   device = "cuda" if torch.cuda.is_available() else "cpu"
-  n = networks.shape("synthesis", size, 1)[1]
+  n = networks.styles(size)
   if tiny:
     layers, channels = TINY["num_layers"], TINY["channels"]
     encoder = baseline.Encoder(n, image, 8, layers, channels)
