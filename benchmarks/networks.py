@@ -8,6 +8,7 @@ its own, in turn with the baseline; memory is the process's, or the device's
 where there is one. Before it is timed the baseline is compared with our
 networks (`--no-check` leaves that out).
 
+"CPU ratio" is that of processor times, which a busy machine changes less.
 "bound" is the larger of operations / plain rate and bytes / copy rate, as
 `bounds` counts and measures them; "share" is the bound over our time.
 """
@@ -272,7 +273,7 @@ def main() -> None:
   rates, done = roof(sides), []
   print(told(rates) + "\n")
   timing.heading(
-    *("row", "batch", "ms", "baseline ms", "ratio", "Gop", "GB"),
+    *("row", "batch", "ms", "baseline ms", "ratio", "CPU ratio", "Gop", "GB"),
     *("bound ms", "share", "compile s", "MB", "baseline MB"),
   )
   for case in rows(options):
@@ -285,6 +286,7 @@ def main() -> None:
       *(case["batch"], 1e3 * ours["seconds"]),
       1e3 * theirs["seconds"] if theirs else None,
       timing.ratio(found, "jax", "torch") if theirs else None,
+      theirs["cpu_s"] / ours["cpu_s"] if theirs else None,
       *(ours["operations"] / 1e9, ours["bytes"] / 1e9, 1e3 * least),
       *(least / ours["seconds"], ours["compile_s"], ours["peak_mb"]),
       theirs["peak_mb"] if theirs else None,

@@ -5,7 +5,7 @@
 The run card of FFHQ (Ranger, LPIPS, identity, discriminator with pools, all
 styles awake) on noise, with networks of drawn weights; `--size` is that of the
 generator, and images have 256 pixels. Both sides in processes of their own, in
-turn. "cold" is what compiling takes, "warm" the same from a persistent cache
+turn; "CPU ratio" is that of processor times. "cold" is what compiling takes, "warm" the same from a persistent cache
 that the cold one filled. Needs 10 GB at 256 pixels, 12 GB at 1024.
 
 Accelerators: `--size 1024 --batches 2 8 --dtypes float32 bfloat16`. PyTorch
@@ -208,7 +208,17 @@ def main() -> None:
   rates, done = networks.roof(sides), []
   print(networks.told(rates) + "\n")
   timing.heading(
-    *("step", "batch", "type", "ms", "baseline ms", "ratio", "Gop", "GB"),
+    *(
+      "step",
+      "batch",
+      "type",
+      "ms",
+      "baseline ms",
+      "ratio",
+      "CPU ratio",
+      "Gop",
+      "GB",
+    ),
     *("bound ms", "share", "cold s", "warm s", "MB", "baseline MB"),
   )
   for batch in options.batches:
@@ -225,6 +235,7 @@ def main() -> None:
         *(f"e4e {options.size}", batch, dtype, 1e3 * ours["seconds"]),
         1e3 * theirs["seconds"] if theirs else None,
         timing.ratio(found, "jax", "torch") if theirs else None,
+        theirs["cpu_s"] / ours["cpu_s"] if theirs else None,
         *(ours["operations"] / 1e9, ours["bytes"] / 1e9, 1e3 * least),
         least / ours["seconds"],
         times.get("cold", ours["trace_s"] + ours["compile_s"]),

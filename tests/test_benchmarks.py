@@ -145,6 +145,7 @@ def test_the_baseline_takes_the_same_step(stage):
     pool=0,
     stage=stage,
   )
+  trainer.w_avg += torch.from_numpy(np.array(inverter.w_avg[...]))
   lpips = nets.features["lpips"]
   load(trainer.lpips, transfer.extract(lpips, features.lpips_table(lpips)))
   critic = converters.from_latent_discriminator(nets.discriminator)
