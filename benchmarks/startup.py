@@ -1,15 +1,15 @@
-"""From the command to the first step of training, cold and warm.
+"""From the command to the first step of a training run, in fresh processes.
 
-    python benchmarks/startup.py [--card toy] [--runs 3] [FLAGS OF THE CARD]
+    python benchmarks/startup.py [--config configs/toy.py] [--rounds 3]
 
-Each run is a process of its own, in a new folder. Cold ones find no cache of
-compiled programs, warm ones that of the first cold one. Time ends when the
-numbers of the first step are on the disk. Prints rows of Markdown.
+Starts `train.py` and waits until it tells step 1: Python, imports, drawing the
+faces (toy cards), tracing, compiling, one step. "cold" starts with an empty
+persistent cache of compiled programs, "warm" with the one that a cold start
+filled, in turn. Prints medians in seconds, and the most memory.
 """
 
-import argparse
+import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -17,58 +17,68 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+import timing
+
+ROOT = timing.ROOT
+CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 
-def cpu_seconds(process: int) -> float:
-  """What a process has used so far."""
-  fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-  return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def resident(process: int) -> float:
+  """The most MB that a process has held."""
+  for line in Path(f"/proc/{process}/status").read_text().splitlines():
+    if line.startswith("VmHWM"):
+      return int(line.split()[1]) / 1e3
+  return 0.0
 
 
-def start(card: str, flags: list[str], cache: Path) -> tuple[float, float]:
-  """Seconds from the start of a process to its first line of numbers, and
-  seconds that processors worked for it."""
-  with tempfile.TemporaryDirectory() as folder:
-    workdir = Path(folder, "run")
-    command = [sys.executable, "train.py", "--config", card]
-    command += ["--workdir", str(workdir), "--run.log_every", "1", *flags]
-    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
-    began = time.perf_counter()
-    with subprocess.Popen(
-      command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
-    ) as process:
-      numbers = workdir / "metrics.jsonl"
-      while not (numbers.exists() and numbers.stat().st_size):
-        if process.poll() is not None:
-          raise SystemExit(f"the run ended with status {process.returncode}")
-        time.sleep(0.02)
-      seconds = time.perf_counter() - began
-      busy = cpu_seconds(process.pid)
-      process.kill()
-  return seconds, busy
+def start(config: str, workdir: Path, cache: Path) -> dict[str, float]:
+  """Seconds until the first step is told; the run is then ended."""
+  command = [sys.executable, "-u", "train.py", "--config", config]
+  command += ["--workdir", str(workdir), "--run.log_every", "1"]
+  began, drawn = time.perf_counter(), None
+  lines = []
+  with subprocess.Popen(
+    command,
+    cwd=ROOT,
+    env=os.environ | {CACHE: str(cache), "PYTHONPATH": str(ROOT)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  ) as process:
+    for line in process.stdout or ():
+      lines.append(line)
+      if "drawing faces" in line:
+        drawn = time.perf_counter() - began
+      if "step 1/" in line:
+        seconds = time.perf_counter() - began
+        memory = resident(process.pid)
+        process.kill()
+        return {"seconds": seconds, "ready_s": drawn or 0, "peak_mb": memory}
+  raise SystemExit("".join(lines) + "the run ended before its first step")
 
 
 def main() -> None:
-  """Measures, and prints."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument("--card", default="toy")
-  parser.add_argument("--runs", type=int, default=3)
-  asked, flags = parser.parse_known_args()
-  found: dict[str, list[tuple[float, float]]] = {"cold": [], "warm": []}
-  for _ in range(asked.runs):  # interleaved: others use the machine too
-    with tempfile.TemporaryDirectory() as cache:
-      for kind in found:
-        found[kind].append(start(asked.card, flags, Path(cache)))
-        if kind == "cold":  # what is written after the first step
-          sizes = [p.stat().st_size for p in Path(cache).rglob("*-cache")]
-  print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
-  print(f"cache: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB")
-  print("\n| start | seconds | of processors | all |\n|---|---|---|---|")
-  for kind, seconds in found.items():
-    every = ", ".join(f"{s:.1f} ({c:.1f})" for s, c in seconds)
-    waited, busy = map(statistics.median, zip(*seconds, strict=True))
-    print(f"| {kind} | {waited:.1f} | {busy:.1f} | {every} |")
+  """The command."""
+  parser = timing.parser(__doc__)
+  parser.add_argument("--config", default="configs/toy.py")
+  parser.set_defaults(rounds=3)
+  options = parser.parse_args()
+  head = timing.header(timing.device())
+  timing.say(head)
+  found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+  with tempfile.TemporaryDirectory() as temporary:
+    for k in range(options.rounds):
+      cache = Path(temporary, f"cache{k}")
+      for name, times in found.items():
+        workdir = Path(temporary, f"{name}{k}")
+        times.append(start(options.config, workdir, cache))
+  timing.heading("start", "seconds to step 1", "MB")
+  for name, times in found.items():
+    seconds, memory = (
+      statistics.median(t[key] for t in times) for key in ("seconds", "peak_mb")
+    )
+    timing.row(name, seconds, memory)
+  timing.save(options.json, head, json.loads(json.dumps(found)))
 
 
 if __name__ == "__main__":

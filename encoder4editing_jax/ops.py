@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from encoder4editing_jax import phases
+
 FIR = (0.125, 0.375, 0.375, 0.125)  # [1 3 3 1], the filter of StyleGAN2
 EPSILON = 1e-8
-_NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 def pixel_norm(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
@@ -100,7 +101,7 @@ def upfirdn2d(
     (down, down),
     [(pad[0], pad[1] + up - 1)] * 2,
     lhs_dilation=(up, up),
-    dimension_numbers=_NHWC,
+    dimension_numbers=phases.NHWC,
     feature_group_count=c,
   )
 
@@ -174,20 +175,18 @@ def modulated_conv2d(
     raise ValueError(f"up={up}, down={down}: pass 1 or 2, and one of them 1.")
   if up == 2 and k != 3:
     raise ValueError(f"up=2 takes 3x3 kernels, not {k}x{k}; pass up=1.")
-  kernel = kernel.astype(jnp.float32) / math.sqrt(k * k * i)
-  style = style.astype(jnp.float32)
-  x = x * style[:, None, None, :].astype(x.dtype)
-  if down == 2:
-    x = blur(x, ((k + 2) // 2, (k + 1) // 2))
+  # The factor goes with the few styles, not with the many weights.
+  scale = style.astype(jnp.float32) / math.sqrt(k * k * i)
+  x = x * scale[:, None, None, :].astype(x.dtype)
+  weights = kernel.astype(x.dtype)
   if up == 2:
-    x = _transposed_conv(x, kernel.astype(x.dtype))
+    x = _upsampled_conv(x, weights)
+  elif down == 2:
+    x = phases.conv(blur(x, ((k + 2) // 2, (k + 1) // 2)), weights, 0, 2)
   else:
-    pad = 0 if down == 2 else k // 2
-    x = _conv(x, kernel.astype(x.dtype), pad, down)
-  if up == 2:
-    x = blur(x, ((6 - k) // 2, (5 - k) // 2), gain=4.0)
+    x = phases.conv(x, weights, k // 2)
   if demodulate:
-    x = x * demodulation(kernel, style)[:, None, None, :].astype(x.dtype)
+    x = x * demodulation(kernel, scale)[:, None, None, :].astype(x.dtype)
   return x
 
 
@@ -195,45 +194,24 @@ def demodulation(
   kernel: Float[Array, "k k i o"], style: Float[Array, "b i"]
 ) -> Float[Array, "b o"]:
   """What restores unit variance after modulation (StyleGAN2, equation 3)."""
-  energy = jnp.matmul(style**2, (kernel**2).sum((0, 1)), precision="highest")
+  kernel = kernel.astype(jnp.float32)
+  # Tap by tap: XLA:CPU is many times slower at a sum over leading axes.
+  squares = sum(kernel[i, j] ** 2 for i, j in np.ndindex(kernel.shape[:2]))
+  energy = jnp.matmul(style**2, squares, precision="highest")
   return jax.lax.rsqrt(energy + EPSILON)
 
 
-def _conv(x: Array, kernel: Array, pad: int, stride: int = 1) -> Array:
-  return jax.lax.conv_general_dilated(
-    x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=_NHWC
-  )
-
-
-def _transposed_conv(
+def _upsampled_conv(
   x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
 ) -> Float[Array, "b h2 w2 o"]:
-  """3x3 convolution over the zero-inserted map, `[h w]` to `[2h+1 2w+1]`.
+  """3x3 convolution over the zero-inserted map, then `[1 3 3 1]`."""
 
-  As four convolutions, one for each parity of row and column, which skip the
-  inserted zeros. XLA:CPU takes ten times as long or more for the gradients of
-  `lhs_dilation`, and of a convolution that is larger than what it is given:
-  hence the padding beforehand.
-  """
+  def apart(x: Array, kernel: Array) -> Array:
+    return blur(phases.transposed_conv(x, kernel), (1, 1), gain=4.0)
 
-  def phase(row: int, column: int) -> Array:
-    # even outputs see taps 0 and 2, odd ones tap 1
-    taps = kernel[row::2, column::2]
-    edges = [(0, 0), (1 - row,) * 2, (1 - column,) * 2, (0, 0)]
-    return _conv(jnp.pad(x, edges), taps, 0)
-
-  even, odd = (_interleave(phase(r, 0), phase(r, 1), axis=2) for r in (0, 1))
-  return _interleave(even, odd, axis=1)
-
-
-def _interleave(even: Array, odd: Array, axis: int) -> Array:
-  """n + 1 and n samples, alternating."""
-  n = odd.shape[axis]
-  config = [(0, 0)] * odd.ndim
-  config[axis] = (0, 1)
-  pairs = jnp.stack([even, jnp.pad(odd, config)], axis + 1)
-  shape = (*even.shape[:axis], 2 * n + 2, *even.shape[axis + 1 :])
-  return jax.lax.slice_in_dim(pairs.reshape(shape), 0, 2 * n + 1, axis=axis)
+  return jax.lax.platform_dependent(
+    x, kernel, cpu=phases.transposed_conv_blurred, default=apart
+  )
 
 
 def _align_corners_matrix(n_in: int, n_out: int) -> np.ndarray:

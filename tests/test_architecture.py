@@ -24,6 +24,7 @@ FLOORS = (
     "config_optim",
     "config_data",
     "config",
+    "phases",
     "ops",
     "compiling",
   ),

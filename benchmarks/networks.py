@@ -1,0 +1,298 @@
+"""Speed and memory of the networks, beside plain PyTorch and beside bounds.
+
+    python benchmarks/networks.py --baseline [--only synthesis] [--json FILE]
+
+Encoder (IR-SE50, 18 heads, 256 pixels), synthesis, its gradient to the codes,
+and inversion (encoder, then synthesis). Every row is measured in processes of
+its own, in turn with the baseline; memory is the process's, or the device's
+where there is one. Before it is timed the baseline is compared with our
+networks (`--no-check` leaves that out).
+
+"CPU ratio" is that of processor times, which a busy machine changes less.
+"bound" is the larger of operations / plain rate and bytes / copy rate, as
+`bounds` counts and measures them; "share" is the bound over our time.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
+
+import bounds  # noqa: E402
+import timing  # noqa: E402
+
+CASES = {
+  "encoder": ((256,), (1, 8)),
+  "synthesis": ((256, 512, 1024), (1,)),
+  "gradient": ((256,), (1,)),
+  "invert": ((1024,), (1, 8)),
+}
+TOLERANCE = 1e-4
+
+
+def inverter(kind: str, size: int, seed: int = 0) -> Any:
+  """What a kind of row needs of an e4e of that output size, drawn weights."""
+  from flax import nnx
+  from random_weights import randomised
+
+  from encoder4editing_jax.models.encoders import Encoder4Editing
+  from encoder4editing_jax.models.inverter import Inverter
+  from encoder4editing_jax.models.stylegan2 import Generator
+
+  def encoder() -> Any:
+    n = 18 if kind == "encoder" else styles(size)
+    return Encoder4Editing(n, rngs=nnx.Rngs(0))
+
+  def generator() -> Any:
+    return Generator(size, rngs=nnx.Rngs(0))
+
+  if kind == "encoder":
+    return randomised(encoder, seed)
+  if kind in ("synthesis", "gradient"):
+    return randomised(generator, seed).synthesis
+  return randomised(lambda: Inverter(encoder(), generator()), seed)
+
+
+def styles(size: int) -> int:
+  """Of a generator of that size."""
+  return 2 * (size.bit_length() - 1) - 2
+
+
+def function(kind: str) -> Callable[[Any, Any], Any]:
+  """What a row computes with a network."""
+  import jax
+  import jax.numpy as jnp
+
+  if kind == "gradient":
+    return lambda net, w: jax.grad(lambda w: jnp.square(net(w)).mean())(w)
+  if kind == "invert":
+    return lambda net, x: net.decode(net.encode(x))
+  return lambda net, x: net(x)
+
+
+def shape(kind: str, size: int, batch: int) -> tuple[int, ...]:
+  """Of the input."""
+  if kind in ("encoder", "invert"):
+    return (batch, 256, 256, 3)
+  return (batch, styles(size), 512)
+
+
+def make_jax(
+  kind: str,
+  size: int,
+  batch: int,
+  dtype: str = "float32",
+  depthwise: bool = False,
+) -> tuple[Callable[[], Any], dict[str, Any]]:
+  """Ours, compiled, and what it must do."""
+  import jax
+  import numpy as np
+  from flax import nnx
+
+  from encoder4editing_jax.architectures import with_dtype
+
+  del depthwise  # of the baseline
+  net = inverter(kind, size)
+  if dtype != "float32":
+    net = with_dtype(net, dtype)
+  graph, state = nnx.split(net)
+  apply = function(kind)
+
+  def run(state: Any, x: Any) -> Any:
+    return apply(nnx.merge(graph, state), x)
+
+  rng = np.random.RandomState(1)
+  x = jax.device_put(rng.randn(*shape(kind, size, batch)).astype(np.float32))
+  least = bounds.count(run, state, x)
+  lowered = jax.jit(run).lower(state, x)
+  began = time.perf_counter()
+  compiled = lowered.compile()
+  facts = {"compile_s": time.perf_counter() - began, **least._asdict()}
+  return lambda: jax.block_until_ready(compiled(state, x)), facts
+
+
+def make_torch(
+  kind: str,
+  size: int,
+  batch: int,
+  dtype: str = "float32",
+  depthwise: bool = False,
+) -> tuple[Callable[[], Any], dict[str, Any]]:
+  """The baseline, in float32 whatever `dtype` is."""
+  import baseline
+  import torch
+
+  del dtype
+  baseline.DEPTHWISE = depthwise
+  device = "cuda" if torch.cuda.is_available() else "cpu"
+  x = torch.randn(*shape(kind, size, batch), device=device)
+  if kind in ("encoder", "invert"):
+    encoder = baseline.Encoder(18 if kind == "encoder" else styles(size))
+    encoder = encoder.eval().to(device)
+    x = x.permute(0, 3, 1, 2).contiguous()
+  if kind != "encoder":
+    generator = baseline.Generator(size).eval().to(device)
+    generator.requires_grad_(False)
+
+  def run() -> None:
+    if kind == "gradient":
+      w = x.detach().requires_grad_(True)
+      generator(w).square().mean().backward()
+    else:
+      with torch.no_grad():
+        w = x if kind == "synthesis" else encoder(x)
+        if kind != "encoder":
+          generator(w)
+    if device == "cuda":
+      torch.cuda.synchronize()
+
+  return run, {}
+
+
+def make(side: str, kind: str, **case: Any) -> Any:
+  """One side of a row; see `timing.serve`."""
+  if kind == "roof":
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return bounds.make_roof(side, device if side == "torch" else "cpu")
+  if kind == "check":
+    return (lambda: None), {"difference": difference(**case)}
+  return {"jax": make_jax, "torch": make_torch}[side](kind, **case)
+
+
+def difference(size: int) -> float:
+  """The largest difference, relative to the largest value, of both sides."""
+  import baseline
+  import jax
+  import numpy as np
+  import torch
+  from flax import nnx
+
+  from encoder4editing_jax import converters
+
+  net = inverter("invert", size)
+  state = converters.from_inverter(net)["state_dict"]
+  mean = torch.from_numpy(np.array(net.w_avg[...]))
+  theirs = torch.nn.ModuleDict(
+    {
+      "encoder": baseline.Encoder(len(mean)),
+      "decoder": baseline.Generator(size),
+    }
+  ).eval()
+  tensors = {k: torch.from_numpy(np.array(v)) for k, v in state.items()}
+  theirs.load_state_dict(tensors, strict=True)
+  x = np.random.RandomState(1).randn(1, 256, 256, 3).astype(np.float32)
+  graph, arrays = nnx.split(net)
+  encode, decode = (
+    jax.jit(lambda s, x, f=f: f(nnx.merge(graph, s), x))
+    for f in (type(net).encode, type(net).decode)
+  )
+  codes = np.asarray(encode(arrays, x))
+  with torch.no_grad():
+    w = theirs["encoder"](torch.from_numpy(x.transpose(0, 3, 1, 2))) + mean
+    picture = theirs["decoder"](torch.from_numpy(codes.copy())).numpy()
+  ours = np.asarray(decode(arrays, codes)).transpose(0, 3, 1, 2)
+  pairs = ((w.numpy(), codes), (picture, ours))
+  return float(max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs))
+
+
+def rows(options: Any) -> Iterator[dict[str, Any]]:
+  """The cases that were asked for."""
+  for kind, (sizes, batches) in CASES.items():
+    if options.only and kind not in options.only:
+      continue
+    if kind != "encoder" and options.sizes:
+      sizes = tuple(options.sizes)
+    for size in sizes:
+      for batch in options.batches or batches:
+        case = {"kind": kind, "size": size, "batch": batch}
+        case["depthwise"] = options.depthwise
+        yield case | {"dtype": options.dtype}
+
+
+def roof(sides: list[str]) -> dict[str, float]:
+  """The best rates of any side."""
+  found: dict[str, float] = {}
+  for side in sides:
+    process = timing.Side(__file__, side, {"kind": "roof"})
+    process.close()
+    for kind, rate in process.facts["rates"].items():
+      found[kind] = max(rate, found.get(kind, 0))
+  return found
+
+
+def told(rates: dict[str, float]) -> str:
+  """Rates in words."""
+  return (
+    f"plain 3x3 convolution {rates['convolution'] / 1e9:.0f} Gop/s, matrix "
+    f"product {rates['matrix'] / 1e9:.0f} Gop/s, copy "
+    f"{rates['copy'] / 1e9:.1f} GB/s"
+  )
+
+
+def bound(facts: dict[str, Any], rates: dict[str, float]) -> float:
+  """Seconds."""
+  return max(
+    facts["operations"] / rates["convolution"], facts["bytes"] / rates["copy"]
+  )
+
+
+def main() -> None:
+  """The command."""
+  parser = timing.parser(__doc__)
+  parser.add_argument("--only", nargs="+", choices=CASES)
+  parser.add_argument("--sizes", nargs="+", type=int)
+  parser.add_argument("--batches", nargs="+", type=int)
+  parser.add_argument("--dtype", default="float32")
+  parser.add_argument("--no-check", action="store_true")
+  parser.add_argument(
+    "--depthwise",
+    action="store_true",
+    help="the baseline filters by a depthwise convolution",
+  )
+  options = parser.parse_args()
+  if options.side:
+    case = {"side": options.side} | options.case
+    timing.serve(make, case)
+    return
+  sides = ["jax", "torch"] if options.baseline else ["jax"]
+  head = timing.header(timing.device())
+  timing.say(head)
+  if options.baseline and not options.no_check:
+    size = max(options.sizes or (1024,))
+    check = timing.Side(__file__, "jax", {"kind": "check", "size": size})
+    check.close()
+    found = check.facts["difference"]
+    print(f"baseline and ours differ by {found:.1e} of the largest value\n")
+    if found > TOLERANCE:
+      raise SystemExit(f"that is more than {TOLERANCE}; mend the baseline.")
+  rates, done = roof(sides), []
+  print(told(rates) + "\n")
+  timing.heading(
+    *("row", "batch", "ms", "baseline ms", "ratio", "CPU ratio", "Gop", "GB"),
+    *("bound ms", "share", "compile s", "MB", "baseline MB"),
+  )
+  for case in rows(options):
+    found = timing.interleave(__file__, sides, case, options.rounds)
+    ours, theirs = found["jax"], found.get("torch")
+    least = bound(ours, rates)
+    done.append({"case": case, "bound_s": least} | found)
+    timing.row(
+      f"{case['kind']} {case['size']}",
+      *(case["batch"], 1e3 * ours["seconds"]),
+      1e3 * theirs["seconds"] if theirs else None,
+      timing.ratio(found, "jax", "torch") if theirs else None,
+      theirs["cpu_s"] / ours["cpu_s"] if theirs else None,
+      *(ours["operations"] / 1e9, ours["bytes"] / 1e9, 1e3 * least),
+      *(least / ours["seconds"], ours["compile_s"], ours["peak_mb"]),
+      theirs["peak_mb"] if theirs else None,
+    )
+  timing.save(options.json, head, {"rates": rates, "rows": done})
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,249 @@
+"""Speed and memory of the whole training step of e4e, beside plain PyTorch.
+
+    python benchmarks/training_step.py --baseline [--size 256] [--batches 2]
+
+The run card of FFHQ (Ranger, LPIPS, identity, discriminator with pools, all
+styles awake) on noise, with networks of drawn weights; `--size` is that of the
+generator, and images have 256 pixels. Both sides in processes of their own, in
+turn; "CPU ratio" is that of processor times. "cold" is what compiling takes, "warm" the same from a persistent cache
+that the cold one filled. Needs 10 GB at 256 pixels, 12 GB at 1024.
+
+Accelerators: `--size 1024 --batches 2 8 --dtypes float32 bfloat16`. PyTorch
+computes in float32 in any case, with TF32 where `--tf32` says so.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
+
+import bounds  # noqa: E402
+import networks  # noqa: E402
+import timing  # noqa: E402
+
+IMAGE = 256
+AWAKE = 100_000  # a step at which all styles are
+TINY = {"num_layers": 10, "channels": (4, 4, 8, 8)}
+
+
+def card(batch: int, dtype: str, image: int, tiny: bool) -> Any:
+  """FFHQ's."""
+  import dataclasses
+
+  from encoder4editing_jax.configs import ffhq
+
+  config = ffhq.get_config()
+  model = dataclasses.replace(
+    config.model, dtype=dtype, **(TINY if tiny else {})
+  )
+  return dataclasses.replace(
+    config,
+    data=dataclasses.replace(config.data, size=(image, image)),
+    model=model,
+    run=dataclasses.replace(config.run, batch_size=batch),
+  )
+
+
+def build(config: Any, size: int, tiny: bool) -> Any:
+  """The networks of a run with that card."""
+  from flax import nnx
+  from random_weights import randomised
+
+  from encoder4editing_jax.architectures import with_dtype
+  from encoder4editing_jax.models.arcface import ArcFace
+  from encoder4editing_jax.models.discriminator import LatentDiscriminator
+  from encoder4editing_jax.models.lpips import LPIPS
+  from encoder4editing_jax.models.stylegan2 import Generator
+  from encoder4editing_jax.training import state as states
+
+  small = {"channel_base": 256, "channel_max": 8, "style_dim": 8, "n_mlp": 2}
+  face = TINY | {"input_size": config.data.size[0] // 2}
+  generator = randomised(
+    lambda: Generator(size, **(small if tiny else {}), rngs=nnx.Rngs(0))
+  )
+  made = {
+    "lpips": lambda: LPIPS(rngs=nnx.Rngs(1)),
+    "arcface": lambda: ArcFace(**(face if tiny else {}), rngs=nnx.Rngs(2)),
+  }
+  dtype = config.model.dtype
+  return states.Networks(
+    randomised(lambda: states.build_encoder(config, generator)),
+    with_dtype(generator, dtype),
+    LatentDiscriminator(generator.style_dim, rngs=nnx.Rngs(3)),
+    {name: with_dtype(randomised(net), dtype) for name, net in made.items()},
+  )
+
+
+def make_jax(
+  size: int,
+  batch: int,
+  dtype: str = "float32",
+  image: int = IMAGE,
+  tiny: bool = False,
+) -> tuple[Callable[[], Any], dict[str, Any]]:
+  """Ours, compiled, and what it must do."""
+  import dataclasses
+
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+
+  from encoder4editing_jax.training import state as states
+  from encoder4editing_jax.training.parallel import shard_map_step
+  from encoder4editing_jax.training.step import make_train_step
+
+  config = card(batch, dtype, image, tiny)
+  nets = build(config, size, tiny)
+  state = states.create_state(config, nets)
+  held = {"state": dataclasses.replace(state, step=jnp.int32(AWAKE))}
+  frozen = states.create_frozen(nets)
+  shape = (batch, image, image, 3)
+  pixels = np.random.RandomState(0).randint(0, 256, shape, np.uint8)
+  data = {"image": jnp.asarray(pixels)}
+  step = shard_map_step(make_train_step(config, nets), jax.devices()[:1])
+  del nets, state
+  arguments = held["state"], frozen, data
+  least = bounds.count(step, *arguments)
+  began = time.perf_counter()
+  lowered = step.lower(*arguments)
+  traced = time.perf_counter()
+  compiled = lowered.compile()
+  facts = {
+    "trace_s": traced - began,
+    "compile_s": time.perf_counter() - traced,
+    **least._asdict(),
+  }
+  del arguments
+
+  def run() -> Any:
+    held["state"], metrics = compiled(held["state"], frozen, data)
+    return jax.block_until_ready(metrics)
+
+  return run, facts
+
+
+def make_torch(
+  size: int,
+  batch: int,
+  dtype: str = "float32",
+  image: int = IMAGE,
+  tiny: bool = False,
+  tf32: bool = False,
+) -> tuple[Callable[[], Any], dict[str, Any]]:
+  """The baseline."""
+  import baseline
+  import baseline_training as training
+  import torch
+
+  del dtype
+  torch.backends.cuda.matmul.allow_tf32 = tf32
+  device = "cuda" if torch.cuda.is_available() else "cpu"
+  n = networks.styles(size)
+  if tiny:
+    layers, channels = TINY["num_layers"], TINY["channels"]
+    encoder = baseline.Encoder(n, image, 8, layers, channels)
+    generator = baseline.Generator(size, 256, 8, 8, 2)
+    face = training.ArcFace(layers, channels, side=image // 2)
+  else:
+    encoder, generator, face = (
+      baseline.Encoder(n),
+      baseline.Generator(size),
+      None,
+    )
+  weights = {"l2": 1.0, "lpips": 0.8, "identity": 0.1}
+  weights |= {"adversarial": 0.1, "delta": 2e-4}
+  trainer = training.Trainer(
+    encoder, generator, weights, arcface=face, device=device
+  )
+  images = torch.rand(batch, 3, image, image, device=device) * 2 - 1
+  d = len(encoder.styles[0].linear.bias)
+  return lambda: trainer.step(images, torch.randn(batch, d, device=device)), {}
+
+
+def make(side: str, kind: str = "", **case: Any) -> Any:
+  """One side; see `timing.serve`."""
+  if kind:
+    return networks.make(side, kind, **case)
+  if side == "torch":
+    return make_torch(**case)
+  return make_jax(**{k: v for k, v in case.items() if k != "tf32"})
+
+
+def caches(case: dict[str, Any]) -> dict[str, float]:
+  """Seconds of tracing and compiling, without and with a filled cache."""
+  import os
+  import tempfile
+
+  found = {}
+  with tempfile.TemporaryDirectory() as folder:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    for name in ("cold", "warm"):
+      side = timing.Side(__file__, "jax", case)
+      side.close()
+      found[name] = side.facts["trace_s"] + side.facts["compile_s"]
+    del os.environ["JAX_COMPILATION_CACHE_DIR"]
+  return found
+
+
+def main() -> None:
+  """The command."""
+  parser = timing.parser(__doc__)
+  parser.add_argument("--size", type=int, default=256)
+  parser.add_argument("--batches", nargs="+", type=int, default=[2])
+  parser.add_argument("--dtypes", nargs="+", default=["float32"])
+  parser.add_argument("--image", type=int, default=IMAGE)
+  parser.add_argument("--tf32", action="store_true", help="for PyTorch on CUDA")
+  parser.add_argument("--tiny", action="store_true", help="very small networks")
+  parser.add_argument("--caches", action="store_true", help="cold and warm")
+  options = parser.parse_args()
+  if options.side:
+    timing.serve(make, {"side": options.side} | options.case)
+    return
+  sides = ["jax", "torch"] if options.baseline else ["jax"]
+  head = timing.header(timing.device())
+  timing.say(head)
+  rates, done = networks.roof(sides), []
+  print(networks.told(rates) + "\n")
+  timing.heading(
+    *(
+      "step",
+      "batch",
+      "type",
+      "ms",
+      "baseline ms",
+      "ratio",
+      "CPU ratio",
+      "Gop",
+      "GB",
+    ),
+    *("bound ms", "share", "cold s", "warm s", "MB", "baseline MB"),
+  )
+  for batch in options.batches:
+    for dtype in options.dtypes:
+      case = {"size": options.size, "batch": batch, "dtype": dtype}
+      case |= {"image": options.image, "tiny": options.tiny}
+      shared = case | {"tf32": options.tf32}
+      found = timing.interleave(__file__, sides, shared, options.rounds)
+      times = caches(case) if options.caches else {}
+      ours, theirs = found["jax"], found.get("torch")
+      least = networks.bound(ours, rates)
+      done.append({"case": shared, "bound_s": least, "start": times} | found)
+      timing.row(
+        *(f"e4e {options.size}", batch, dtype, 1e3 * ours["seconds"]),
+        1e3 * theirs["seconds"] if theirs else None,
+        timing.ratio(found, "jax", "torch") if theirs else None,
+        theirs["cpu_s"] / ours["cpu_s"] if theirs else None,
+        *(ours["operations"] / 1e9, ours["bytes"] / 1e9, 1e3 * least),
+        least / ours["seconds"],
+        times.get("cold", ours["trace_s"] + ours["compile_s"]),
+        times.get("warm"),
+        *(ours["peak_mb"], theirs["peak_mb"] if theirs else None),
+      )
+  timing.save(options.json, head, {"rates": rates, "rows": done})
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,93 @@
+"""3x3 convolutions over maps with zeros inserted, without the zeros.
+
+A transposed convolution of stride 2 is one, and StyleGAN2 filters its result
+with `[1 3 3 1]` (arXiv 1912.04958, appendix B). Both go by phases here: the
+samples of even and of odd rows and columns, apart.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def conv(
+  x: Float[Array, "b h w i"],
+  kernel: Float[Array, "k l i o"],
+  pad: int,
+  stride: int = 1,
+) -> Float[Array, "b h2 w2 o"]:
+  """A plain convolution with `pad` zeros on all four sides."""
+  return jax.lax.conv_general_dilated(
+    x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=NHWC
+  )
+
+
+def _phases(x: Array, kernel: Array, outer: int) -> list[list[Array]]:
+  """What a 3x3 convolution over the zero-inserted map gives, by the parity of
+  row and column: four convolutions, which skip the inserted zeros.
+
+  Even samples see taps 0 and 2, odd ones tap 1. There are n + 1 even and
+  n + 2 * outer odd ones. XLA:CPU takes ten times as long or more for the
+  gradients of `lhs_dilation`, and of a convolution that is larger than what it
+  is given: hence the padding beforehand.
+  """
+
+  def phase(row: int, column: int) -> Array:
+    edges = [(outer if parity else 1,) * 2 for parity in (row, column)]
+    padded = jnp.pad(x, [(0, 0), *edges, (0, 0)])
+    return conv(padded, kernel[row::2, column::2], 0)
+
+  return [[phase(row, column) for column in (0, 1)] for row in (0, 1)]
+
+
+def transposed_conv(
+  x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b h2 w2 o"]:
+  """3x3 convolution over the zero-inserted map, `[h w]` to `[2h+1 2w+1]`."""
+  rows = _phases(x, kernel, outer=0)
+  even, odd = (_interleave(*phases, axis=2) for phases in rows)
+  return _interleave(even, odd, axis=1)
+
+
+def transposed_conv_blurred(
+  x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b h2 w2 o"]:
+  """`transposed_conv` and the FIR after it, by phases.
+
+  The filter reads the phases where they are, so that the map of 2h + 1 rows is
+  never put together: a third of the memory, which is what counts on CPU.
+  """
+  rows = _phases(x, kernel / 16, outer=1)
+  columns = [
+    _blurred_pair(even, odd, axis=1) for even, odd in zip(*rows, strict=True)
+  ]
+  return _blurred_pair(*columns, axis=2)
+
+
+def _blurred_pair(even: Array, odd: Array, axis: int) -> Array:
+  """n + 1 even and n + 2 odd samples filtered by `[1 3 3 1]`, to 2n.
+
+  Odd samples begin before the first even one.
+  """
+  n = odd.shape[axis] - 2
+
+  def part(x: Array, start: int) -> Array:
+    return jax.lax.slice_in_dim(x, start, start + n, axis=axis)
+
+  e0, e1 = part(even, 0), part(even, 1)
+  o0, o1, o2 = (part(odd, k) for k in range(3))
+  pair = o0 + 3 * (e0 + o1) + e1, e0 + 3 * (o1 + e1) + o2
+  shape = (*odd.shape[:axis], 2 * n, *odd.shape[axis + 1 :])
+  return jnp.stack(pair, axis + 1).reshape(shape)
+
+
+def _interleave(even: Array, odd: Array, axis: int) -> Array:
+  """n + 1 and n samples, alternating."""
+  n = odd.shape[axis]
+  config = [(0, 0)] * odd.ndim
+  config[axis] = (0, 1)
+  pairs = jnp.stack([even, jnp.pad(odd, config)], axis + 1)
+  shape = (*even.shape[:axis], 2 * n + 2, *even.shape[axis + 1 :])
+  return jax.lax.slice_in_dim(pairs.reshape(shape), 0, 2 * n + 1, axis=axis)
