@@ -94,6 +94,7 @@ PARTS: dict[str, tuple[tuple[int, str], ...]] = {
   ),
 }
 FIRST, LAST = 14, 6  # lines of an output that are kept
+WIDTH = 240  # letters of a line that are kept
 
 
 class Done(NamedTuple):
@@ -133,6 +134,7 @@ def trimmed(output: str, folder: Path) -> list[str]:
   lines = [line.split("\r")[-1].rstrip() for line in text.split("\n")]
   while lines and not lines[-1]:
     lines.pop()
+  lines = [x if len(x) <= WIDTH else f"{x[:WIDTH]} ..." for x in lines]
   left_out = len(lines) - FIRST - LAST
   if left_out < 2:
     return lines
@@ -166,8 +168,8 @@ progressive, CMYK and grey JPEG, palettes, 16 bits, transparency, all eight EXIF
 orientations, GIF, WebP, BMP, TIFF, one pixel, one of 12,000 x 9,000, odd names,
 links, and eleven that are no picture: truncated, empty, text, HTML, noise.
 
-Python {platform.python_version()}, jax {jax}, {os.cpu_count()} CPU
-cores that were not free.
+Python {platform.python_version()}, jax {jax}, {os.cpu_count()} CPU cores that
+were not free.
 """
 
 

@@ -233,7 +233,7 @@ def test_files_that_cannot_be_used_are_named(folder, tmp_path):
   assert len(source) == N - 1 and datasets.is_verified(source)
   assert not checking.find_unreadable(source)
   for out in ("strict", "out"):
-    with pytest.raises(DataError, match=r"2 of 15 images.*broken\.png: not"):
+    with pytest.raises(DataError, match=r"2 of 15 images.*broken\.png: it is"):
       build(folder, tmp_path / out, strict=True, shard=1)
   (tmp_path / "link").symlink_to(folder)
   with pytest.raises(DataError, match="it is a link"):

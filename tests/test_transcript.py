@@ -43,6 +43,11 @@ def test_long_outputs_lose_their_middle(n):
     assert f"... ({n - 20} more lines)" in found
 
 
+def test_long_lines_lose_their_end():
+  (found,) = transcript.trimmed("x" * 999, Path("/y"))
+  assert found == "x" * transcript.WIDTH + " ..."
+
+
 def test_paths_begin_where_the_user_is():
   told = transcript.trimmed("/tmp/u/a.png\rin /tmp/u, /tmp/u/b", Path("/tmp/u"))
   assert told == ["in ., b"]

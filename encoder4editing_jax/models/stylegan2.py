@@ -15,11 +15,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax.models.layers import Buffer
+from encoder4editing_jax.models.noise import typed_key
 from encoder4editing_jax.models.synthesis import (
   Mapping,
   Noise,
   Synthesis,
-  typed_key,
 )
 
 

@@ -7,13 +7,11 @@ styles 2k+1, 2k+2 for its convolutions and 2k+3 for its ToRGB, so that a ToRGB
 shares its style with the next block's first convolution.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -23,6 +21,11 @@ from encoder4editing_jax.models.layers import (
   EqualLinear,
   clamp,
   keep,
+)
+from encoder4editing_jax.models.noise import (
+  check_noise,
+  example_keys,
+  random_maps,
 )
 from encoder4editing_jax.models.packed import either
 
@@ -206,7 +209,7 @@ class Synthesis(nnx.Module):
     shapes = [layer.noise[...].shape for layer in layers]
     if not isinstance(noise, str):
       given: list[Any] = list(noise)
-      _check_noise(given, shapes, batch)
+      check_noise(given, shapes, batch)
       return [maps.reshape((-1, *maps.shape[-3:])) for maps in given]
     if noise == "none":
       return [None] * len(layers)
@@ -219,7 +222,7 @@ class Synthesis(nnx.Module):
       )
     if key is None:
       raise ValueError("noise='random' needs key=jax.random.key(seed).")
-    return _random_maps(_example_keys(key, batch), shapes)
+    return random_maps(example_keys(key, batch), shapes)
 
   def __call__(
     self,
@@ -264,40 +267,3 @@ class Synthesis(nnx.Module):
       i = 2 * k + 1
       x, image = keep(block(x, image, w[i : i + 3], noises[i : i + 2]))
     return (image, x) if return_features else image
-
-
-def typed_key(key: Array) -> Array:
-  """A typed key, from one or from raw `uint32` key data."""
-  if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-    return key
-  return jax.random.wrap_key_data(key)
-
-
-def _example_keys(key: Array, batch: int) -> Array:
-  """One key per example: noise then does not depend on the batch's split."""
-  key = typed_key(key)
-  return jax.random.split(key, batch) if key.ndim == 0 else key
-
-
-def _random_maps(keys: Array, shapes: Sequence[tuple[int, ...]]) -> list[Any]:
-  """Normal maps of all layers, cut from one draw per example."""
-  sizes = [math.prod(shape) for shape in shapes]
-  draw = jax.vmap(lambda key: jax.random.normal(key, (sum(sizes),)))(keys)
-  parts = jnp.split(draw, np.cumsum(sizes)[:-1], axis=1)
-  return [
-    part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)
-  ]
-
-
-def _check_noise(
-  noise: Sequence[Array], shapes: Sequence[tuple[int, ...]], batch: int
-) -> None:
-  if len(noise) != len(shapes):
-    raise ValueError(
-      f"{len(noise)} noise maps given, this generator takes {len(shapes)}."
-    )
-  for i, (array, shape) in enumerate(zip(noise, shapes, strict=True)):
-    if array.shape not in (shape, (1, *shape), (batch, *shape)):
-      raise ValueError(
-        f"noise[{i}] has shape {array.shape}; use {shape} or {(batch, *shape)}."
-      )
