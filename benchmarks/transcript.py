@@ -53,11 +53,48 @@ PARTS: dict[str, tuple[tuple[int, str], ...]] = {
     (0, "e4e evaluate --demo --metrics l2,psnr,ssim,lec"),
     (0, "e4e info inverted/latents.npz"),
     (0, "e4e info photo.jpg"),
+    (0, "e4e plan toy --target v5e:4x4 --no_compile"),
     (2, "e4e convert photo.jpg"),
     (2, "e4e invert phoot.jpg --demo --out other"),
     (2, "e4e invret photo.jpg --demo --out other"),
   ),
+  "A photo of several faces": (
+    (0, "e4e align --demo --out crops"),
+    (0, "e4e invert crops --demo --out inverted"),
+    (0, "e4e edit inverted/latents.npz --demo --edit smile=1.5 --out happy"),
+    (0, "e4e unalign happy --sidecars crops --out photos_happy"),
+    (
+      0,
+      "e4e align crops_photos --landmarks crops_photos/landmarks.json "
+      "--out largest",
+    ),
+    (
+      1,
+      "e4e align crops_photos --landmarks crops_photos/landmarks.json "
+      "--face 3 --out fourth",
+    ),
+    (2, "e4e align crops_photos --detector yunet.onnx --out found"),
+  ),
+  "Directions, and programs for serving": (
+    (0, "e4e directions list --demo"),
+    (
+      0,
+      "e4e directions find --demo --attributes smile age --out found.npz",
+    ),
+    (0, "e4e directions pca --demo --components 4 --out pca.safetensors"),
+    (0, "e4e directions sefa --demo --components 4 --out sefa.safetensors"),
+    (0, "e4e invert --demo --out inverted"),
+    (
+      0,
+      "e4e edit inverted/latents.npz --demo --directions pca.safetensors "
+      "--edit pc0+=2 --out moved",
+    ),
+    (0, "e4e export --demo --out served"),
+    (0, "e4e info served"),
+  ),
   "A folder of 100 mixed files": (
+    (1, "e4e align mixed --landmarks landmarks.json --size 64 --out crops"),
+    (1, "e4e unalign crops --out pasted"),
     (1, "e4e invert mixed --demo --out inverted"),
     (0, "e4e edit inverted/latents.npz --demo --edit smile=1.5 --out happy"),
     (0, "e4e mix inverted/latents.npz --random 2 --demo --out mixed_styles"),
@@ -146,7 +183,8 @@ def prepare(folder: Path) -> None:
 
   What a process holds counts for those it starts, until they have begun.
   """
-  code = "import mixed_folder as m; m.write('mixed'); "
+  code = "import json; import mixed_folder as m; m.write('mixed'); "
+  code += "json.dump(m.landmarks('mixed'), open('landmarks.json', 'w')); "
   code += "m.face(0).resize((640, 640)).save('photo.jpg', quality=95)"
   paths = os.pathsep.join((str(ROOT / "tests"), str(ROOT)))
   environment = os.environ | {"PYTHONPATH": paths}

@@ -75,7 +75,7 @@ def _shrunk(view: _View, size: int) -> _View:
   factor = int(_side(view.quad) / size / 2)
   if factor <= 1:
     return view
-  width, height = (int(np.rint(n / factor)) for n in view.image.size)
+  width, height = (max(int(np.rint(n / factor)), 1) for n in view.image.size)
   image = view.image.resize((width, height), Image.Resampling.LANCZOS)
   return _View(image, view.quad / factor)
 

@@ -215,5 +215,21 @@ def write(folder: str | Path, n: int = N, huge: bool = True) -> Path:
   return folder
 
 
+def landmarks(folder: str | Path) -> dict[str, list[list[float]]]:
+  """Points as of a drawn face in every picture that can be opened, by name."""
+  from encoder4editing_jax.data import images
+  from encoder4editing_jax.faceworld import scene
+
+  found = {}
+  for path in sorted(Path(folder).rglob("*")):
+    try:
+      size = images.open_rgb(path.read_bytes()).size
+    except (OSError, ValueError):
+      continue
+    points = (scene.POINTS + 1) / 2 * size - 0.5
+    found[path.relative_to(folder).as_posix()] = points.tolist()
+  return found
+
+
 if __name__ == "__main__":
   write(sys.argv[1])

@@ -133,3 +133,9 @@ def test_a_feather_that_is_none_is_refused():
   image = smooth(300, 300)
   with pytest.raises(ValueError, match=r"feather is 0\.7"):
     align.unalign(image, image[:64, :64], FIVE, feather=0.7)
+
+
+def test_a_narrow_picture_is_made_smaller_without_vanishing():
+  image = np.zeros((4000, 6, 3), np.uint8)
+  points = (np.array(FIVE) + 1) / 2 * [6, 4000]
+  assert align.align(image, points, 16).shape == (16, 16, 3)

@@ -62,7 +62,7 @@ class AlignArguments:
   warp_size: int = 0
   """Side of the cut before it is shrunk; FFHQ: 4096 for 1024. 0: as size."""
 
-  max_megapixels: float = 100.0
+  max_megapixels: float = 150.0
   """Larger photos are left out."""
 
   overwrite: bool = False

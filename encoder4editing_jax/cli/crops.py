@@ -45,7 +45,9 @@ def open_photo(path: str | Path, max_megapixels: float) -> Photo:
   try:
     pixels = np.asarray(images.open_rgb(data, max_megapixels))
   except images.UnreadableImage as error:
-    reason = str(error).replace("for training, raise data.", "raise --")
+    reason = str(error).replace(
+      "(or, for training, raise data.", "(or raise --"
+    )
     raise images.UnreadableImage(reason) from None
   return Photo(pixels, images.rgb_profile(data))
 

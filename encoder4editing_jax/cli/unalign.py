@@ -49,7 +49,7 @@ class UnalignArguments:
   feather: float = 0.1
   """Width of the soft edge as a part of the crop, 0 to 0.5."""
 
-  max_megapixels: float = 100.0
+  max_megapixels: float = 150.0
   """Larger photos are left out."""
 
   overwrite: bool = False
