@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy import ndimage
 
+BAND = 1 << 20  # pixels that are pasted at a time, at 150 bytes each
 SHARPNESS = 8  # of the seam between faces whose crops overlap
 
 
@@ -213,17 +214,18 @@ def unalign(
   face = np.asarray(
     Image.fromarray(face).resize((side, side), Image.Resampling.LANCZOS)
   )
-  columns, rows = np.meshgrid(
-    *(np.arange(a, b) for a, b in zip(low, high, strict=True))
-  )
-  points = np.stack([columns.ravel(), rows.ravel()], 1)
-  at = to_crop(points, landmarks, side).reshape(*columns.shape, 2)
-  weight = _mask((at + 0.5) / side, feather)
-  weight *= _share(points, landmarks, others).reshape(weight.shape)
   pasted = image.copy()
-  part = pasted[low[1] : high[1], low[0] : high[0]]
-  weight = weight[..., None]
-  part[...] = np.rint(_sampled(face, at) * weight + part * (1 - weight))
+  rows = max(BAND // int(high[0] - low[0]), 1)
+  for top in range(low[1], high[1], rows):
+    bottom = min(top + rows, high[1])
+    y, x = np.mgrid[top:bottom, low[0] : high[0]]
+    points = np.stack([x.ravel(), y.ravel()], 1)
+    at = to_crop(points, landmarks, side).reshape(*x.shape, 2)
+    weight = _mask((at + 0.5) / side, feather)
+    weight *= _share(points, landmarks, others).reshape(weight.shape)
+    weight = weight[..., None]
+    part = pasted[top:bottom, low[0] : high[0]]
+    part[...] = np.rint(_sampled(face, at) * weight + part * (1 - weight))
   return pasted
 
 

@@ -139,3 +139,12 @@ def test_a_narrow_picture_is_made_smaller_without_vanishing():
   image = np.zeros((4000, 6, 3), np.uint8)
   points = (np.array(FIVE) + 1) / 2 * [6, 4000]
   assert align.align(image, points, 16).shape == (16, 16, 3)
+
+
+def test_large_faces_are_pasted_in_bands(monkeypatch):
+  image, other = smooth(260, 230), FIVE + [30, 10]
+  face = 255 - align.align(image, FIVE, 64)
+  whole = align.unalign(image, face, FIVE, others=[other])
+  monkeypatch.setattr(align, "BAND", 1000)
+  again = align.unalign(image, face, FIVE, others=[other])
+  np.testing.assert_array_equal(again, whole)
