@@ -5,8 +5,9 @@
 The run card of FFHQ (Ranger, LPIPS, identity, discriminator with pools, all
 styles awake) on noise, with networks of drawn weights; `--size` is that of the
 generator, and images have 256 pixels. Both sides in processes of their own, in
-turn; "CPU ratio" is that of processor times. "cold" is what compiling takes, "warm" the same from a persistent cache
-that the cold one filled. Needs 10 GB at 256 pixels, 12 GB at 1024.
+turn; "CPU ratio" is that of processor times. "cold" is what compiling takes,
+"warm" the same from a persistent cache that the cold one filled. Needs 10 GB at
+256 pixels, 12 GB at 1024.
 
 Accelerators: `--size 1024 --batches 2 8 --dtypes float32 bfloat16`. PyTorch
 computes in float32 in any case, with TF32 where `--tf32` says so.
