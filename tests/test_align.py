@@ -142,7 +142,7 @@ def test_a_narrow_picture_is_made_smaller_without_vanishing():
 
 
 def test_large_faces_are_pasted_in_bands(monkeypatch):
-  image, other = smooth(260, 230), FIVE + [30, 10]
+  image, other = smooth(260, 230), FIVE + np.array([30, 10])
   face = 255 - align.align(image, FIVE, 64)
   whole = align.unalign(image, face, FIVE, others=[other])
   monkeypatch.setattr(align, "BAND", 1000)

@@ -51,6 +51,18 @@ class HeadConv(nnx.Module):
 def _shared(
   x: Float[Array, "b h w c"], kernel: Float[Array, "n 3 3 c d"]
 ) -> Float[Array, "n b h2 w2 d"]:
+  """All heads on one map.
+
+  XLA:CPU is better at large products than at convolutions with a stride.
+  """
+  return jax.lax.platform_dependent(
+    x, kernel, cpu=_one_by_one, default=_side_by_side
+  )
+
+
+def _side_by_side(
+  x: Float[Array, "b h w c"], kernel: Float[Array, "n 3 3 c d"]
+) -> Float[Array, "n b h2 w2 d"]:
   """One convolution whose outputs are those of all heads side by side."""
   n, _, _, c, d = kernel.shape
   y = jax.lax.conv_general_dilated(
@@ -63,30 +75,44 @@ def _shared(
   return jnp.moveaxis(y.reshape(*y.shape[:3], n, d), 3, 0)
 
 
+def _one_by_one(
+  x: Float[Array, "b h w c"], kernel: Float[Array, "n 3 3 c d"]
+) -> Float[Array, "n b h2 w2 d"]:
+  """One product per head over the same patches."""
+  n, _, _, c, d = kernel.shape
+  patches = _patches(x)
+  return jnp.stack([patches @ kernel[i].reshape(9 * c, d) for i in range(n)])
+
+
+def _patches(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 k"]:
+  """Windows of 3x3, stride 2, padding 1, k = 9 c."""
+  *b, h, w, c = x.shape
+  h2, w2 = -(-h // 2), -(-w // 2)
+  edges, none = [(0, 0)] * len(b), [0] * len(b)
+  x = jnp.pad(x, (*edges, (1, 1), (1, 1), (0, 0)))
+  windows = [
+    jax.lax.slice(
+      x,
+      (*none, i, j, 0),
+      (*b, i + 2 * h2 - 1, j + 2 * w2 - 1, c),
+      (*[1] * len(b), 2, 2, 1),
+    )
+    for i in range(3)
+    for j in range(3)
+  ]
+  return jnp.concatenate(windows, -1)
+
+
 def _batched(
   x: Float[Array, "n b h w c"], kernel: Float[Array, "n 3 3 c d"]
 ) -> Float[Array, "n b h2 w2 d"]:
-  """One product per head over 3x3 patches, batched over the heads.
+  """One product per head over its own patches, batched over the heads.
 
   A grouped convolution says the same, and is many times slower on CPU.
   """
-  n, b, h, w, c = x.shape
-  h2, w2 = -(-h // 2), -(-w // 2)
-  x = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
-  patches = jnp.concatenate(
-    [
-      jax.lax.slice(
-        x,
-        (0, 0, i, j, 0),
-        (n, b, i + 2 * h2 - 1, j + 2 * w2 - 1, c),
-        (1, 1, 2, 2, 1),
-      )
-      for i in range(3)
-      for j in range(3)
-    ],
-    -1,
-  )
-  return jnp.einsum("nbhwk,nkd->nbhwd", patches, kernel.reshape(n, 9 * c, -1))
+  n, _, _, c, d = kernel.shape
+  products = kernel.reshape(n, 9 * c, d)
+  return jnp.einsum("nbhwk,nkd->nbhwd", _patches(x), products)
 
 
 class StyleHeads(nnx.Module):
