@@ -47,7 +47,7 @@ def transposed_conv(
 ) -> Float[Array, "b h2 w2 o"]:
   """3x3 convolution over the zero-inserted map, `[h w]` to `[2h+1 2w+1]`."""
   rows = _phases(x, kernel, outer=0)
-  even, odd = (_interleave(*phases, axis=2) for phases in rows)
+  even, odd = (_interleave(a, b, axis=2) for a, b in rows)
   return _interleave(even, odd, axis=1)
 
 
@@ -63,7 +63,7 @@ def transposed_conv_blurred(
   columns = [
     _blurred_pair(even, odd, axis=1) for even, odd in zip(*rows, strict=True)
   ]
-  return _blurred_pair(*columns, axis=2)
+  return _blurred_pair(columns[0], columns[1], axis=2)
 
 
 def _blurred_pair(even: Array, odd: Array, axis: int) -> Array:
