@@ -112,7 +112,7 @@ def table(rows: dict[str, dict]) -> str:
   """All rows as Markdown; numbers are those of one chip."""
   head = ["part", "target", "batch", "type", *COLUMNS, "GB in all"]
   head += ["all-reduces, MB", "compiled in s"]
-  lines = [" | ".join(head), "|".join("---" for _ in head)]
+  lines = [" | ".join(head), " | ".join("---" for _ in head)]
   for key, row in sorted(rows.items()):
     part, target, batch, dtype = key.split()
     cells = [part, target, batch, dtype]

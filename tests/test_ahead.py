@@ -29,6 +29,18 @@ def test_what_cannot_be_compiled_for_is_one_line(monkeypatch):
   assert "\n" not in str(told.value) and "jax[tpu]" in str(told.value)
 
 
+def test_collectives_are_read_from_a_compiled_program():
+  text = """
+    %a = f32[10,3]{1,0:T(8,128)} all-reduce(%x), replica_groups={}
+    ROOT %b = (f32[4]{0}, bf16[8]{0}) all-reduce(%y, %z), to_apply=%add
+    %c = (f32[2]{0}, f32[8]{0}) all-gather-start(%p), dimensions={0}
+    %d = f32[8]{0} all-gather-done(%c)
+    %e = f32[] add(%all-reduce.1, %f)
+  """
+  found = ahead.collectives(text)
+  assert found == {"all-reduce": (2, 120 + 16 + 16), "all-gather": (1, 32)}
+
+
 def test_shapes_are_those_of_the_pipeline():
   batch = next(batches())
   shapes = ahead.batch_shapes(CONFIG)
