@@ -44,6 +44,21 @@ def name_of(path: FilePath) -> str:
   return path.stem if known else path.name
 
 
+def names_of(paths: Iterable[FilePath]) -> list[str]:
+  """Names of files whose results lie beside each other.
+
+  That is `name_of`, but for those that would have one name: they keep their
+  endings, `x.jpg` and `x.png` too.
+  """
+  known = list(paths)
+  files = set(map(Path, known))
+  shared = collections.Counter(map(name_of, files))
+  return [
+    Path(path).name if shared[name_of(path)] > 1 else name_of(path)
+    for path in known
+  ]
+
+
 def read(path: FilePath, size: tuple[int, int]) -> Read:
   """A file as a picture of this height and width."""
   try:
