@@ -87,7 +87,9 @@ def test_photos_that_share_a_name_keep_their_endings(photo):
   back = photo.parent / "back"
   assert call("unalign", crops, "--out", back) == 0
   for name in names:
-    far = np.abs(pixels(back / f"{name}.png") - np.float32(pixels(photo / name)))
+    far = np.abs(
+      pixels(back / f"{name}.png") - np.float32(pixels(photo / name))
+    )
     assert far.max() < 8
 
 
@@ -119,7 +121,7 @@ def test_drawn_faces_are_cut_out_and_pasted_back(tmp_path):
     )
   status, out, err = run("unalign", edited, "--sidecars", crops, "--out", back)
   assert (status, err) == (0, "")
-  assert out == f"1 photos in {back}\n"
+  assert out == f"1 photo in {back}\n"
   assert [path.name for path in back.iterdir()] == ["group.png"]
   check_pasted(before, pixels(back / "group.png"))
   # what was drawn can be given again, as any user's photos and landmarks

@@ -17,8 +17,16 @@ VERBS = (
   "convert",
   "weights",
   "data",
+  "plan",
+  "align",
+  "unalign",
   "invert",
   "edit",
+  "mix",
+  "animate",
+  "demo",
+  "export",
+  "evaluate",
   "info",
   "doctor",
 )
@@ -28,6 +36,7 @@ def test_help_fits_one_screen_and_names_every_verb(capsys):
   assert cli.main(["--help"]) == 0
   out = capsys.readouterr().out
   assert len(out.splitlines()) < 24
+  assert max(map(len, out.splitlines())) < 80
   assert all(f"  {verb} " in out for verb in VERBS)
 
 

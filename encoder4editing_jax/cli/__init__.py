@@ -31,24 +31,24 @@ from encoder4editing_jax.config import ConfigError
 USAGE = """\
 usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
 
-  train    train an encoder; the same as train.py
-  plan     say whether a run fits a device, which need not be there
-  runs     list training runs, draw their curves, export their encoders
-  convert  convert a published checkpoint, and say what it is
-  weights  fill the folder of networks that losses look through
-  data     prepare images for training, and say what is in a data set
-  align    cut faces out of photos, as encoders expect them
-  unalign  paste edited faces back into their photos
-  invert   turn pictures into codes, and paint these
-  edit     paint such codes, moved along directions
-  mix      paint such codes with layers of others
-  animate  make a clip of such codes
-  directions find, convert and list what codes are moved along
-  demo     serve a page in the browser to do all this
-  export   write a model as programs for serving, without this library
-  evaluate say how near pictures are to what they should be
-  info     say what a file is, and which command takes it
-  doctor   print versions and devices, and test one picture
+  train       train an encoder; the same as train.py
+  plan        say whether a run fits a device, which need not be there
+  runs        list training runs, draw their curves, export their encoders
+  convert     convert a published checkpoint, and say what it is
+  weights     fill the folder of networks that losses look through
+  data        prepare images for training, and say what is in a data set
+  align       cut faces out of photos, as encoders expect them
+  unalign     paste edited faces back into their photos
+  invert      turn pictures into codes, and paint these
+  edit        paint such codes, moved along directions
+  mix         paint such codes with layers of others
+  animate     make a clip of such codes
+  directions  find, convert and list what codes are moved along
+  demo        serve a page in the browser to do all this
+  export      write a model as programs for serving, without this library
+  evaluate    say how near pictures are to what they should be
+  info        say what a file is, and which command takes it
+  doctor      print versions and devices, and test one picture
 
   --version"""
 
