@@ -61,7 +61,8 @@ def test_the_version(capsys):
     (["info"], "file"),
     (["info", "nowhere.safetensors"], "nowhere.safetensors is not there"),
     (["info", "setup.cfg"], "setup.cfg is none of what this library"),
-    (["info", "a", "--colour"], "--colour"),
+    (["info", "a", "--colour"], "--colour (--help explains)"),
+    (["edit", "a", "--ot", "x"], "--ot, x; did you mean --out? (--help"),
     (["doctor", "--jsn"], "--jsn"),
   ],
 )

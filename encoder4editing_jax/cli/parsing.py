@@ -108,7 +108,15 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def _one_line(text: str) -> str:
-  """tyro's boxed message without the box and the repeated help."""
+  """tyro's boxed message without the box; of its help the nearest flag."""
   lines = [line.strip("╭╮╰╯│─ ") for line in text.splitlines()[1:]]
-  end = next((i for i, line in enumerate(lines) if not line), len(lines))
-  return " ".join(lines[:end]) + " (--help explains)"
+  lines = [line.strip("-") and line for line in lines]  # rules without UTF-8
+  begin = next((i for i, line in enumerate(lines) if line), 0)
+  rest = lines[begin:]
+  end = rest.index("") if "" in rest else len(rest)
+  told = " ".join(rest[:end])
+  if "Perhaps you meant:" in lines:
+    flags = lines[lines.index("Perhaps you meant:") + 1 :]
+    near = next((line.split()[0] for line in flags if line[:2] == "--"), "")
+    told += f"; did you mean {near}?" * bool(near)
+  return f"{told} (--help explains)"
