@@ -21,7 +21,8 @@ class MixArguments:
   Each code meets each of --styles, or gets --random styles (pSp's multi-modal
   synthesis).
 
-  Example: e4e mix a/latents.npz --styles b/latents.npz --demo --out mixed
+  Example: e4e mix a/latents.npz --styles b/latents.npz --layers middle --demo
+  --out mixed
   """
 
   latents: tyro.conf.Positional[str]
