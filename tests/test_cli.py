@@ -48,6 +48,19 @@ def test_every_verb_explains_itself(verb, capsys):
   assert "usage:" in capsys.readouterr().out
 
 
+def test_folders_that_cannot_be_written_are_refused(
+  tmp_path, capsys, monkeypatch
+):
+  (tmp_path / "file").touch()
+  for words in (["invert", "--demo"], ["align", "--demo"]):
+    assert cli.main([*words, "--out", str(tmp_path / "file" / "x")]) == 2
+    assert f"{tmp_path / 'file'} is no folder" in capsys.readouterr().err
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert cli.main([*words, "--out", str(tmp_path / "x")]) == 2
+    assert f"{tmp_path} cannot be written to" in capsys.readouterr().err
+    monkeypatch.undo()
+
+
 def test_the_version(capsys):
   assert cli.main(["--version"]) == 0
   assert e4e.__version__ in capsys.readouterr().out

@@ -53,6 +53,16 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
   --version"""
 
 
+def _told(error: Exception) -> str:
+  """In one line; the system's own errors begin with the file."""
+  if isinstance(error, OSError) and error.filename and error.strerror:
+    told = f"{error.filename}: {error.strerror.lower()}"
+    if isinstance(error, PermissionError):
+      told += "; change its rights, or name another."
+    return told
+  return " ".join(str(error).split())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """The console command `e4e`.
 
@@ -101,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       keep_compiled()
     return verbs[verb](words[1:])
   except (ImportError, OSError, ValueError) as error:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {_told(error)}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print("error: interrupted; no file is half written", file=sys.stderr)

@@ -19,7 +19,12 @@ from encoder4editing_jax.cli.crops import (
   save_record,
 )
 from encoder4editing_jax.cli.invert import Inputs, find
-from encoder4editing_jax.cli.parsing import PLAIN, parse, refuse_replacing
+from encoder4editing_jax.cli.parsing import (
+  PLAIN,
+  check_folder,
+  parse,
+  refuse_replacing,
+)
 from encoder4editing_jax.cli.results import counted, refuse_twins, tell
 from encoder4editing_jax.config import ConfigError
 
@@ -163,6 +168,7 @@ def _check_places(
   if not asked.demo:
     inputs = [*photos, *_landmark_files(asked)]
   drawn = _demo_files(asked) if asked.demo else ()
+  check_folder(out)
   refuse_replacing([*results, *drawn], asked.overwrite, inputs)
 
 
