@@ -7,7 +7,7 @@ status 2.
 import sys
 from collections.abc import Sequence
 
-from encoder4editing_jax import __version__
+from encoder4editing_jax import __version__, files
 from encoder4editing_jax.cli.about import doctor, info
 from encoder4editing_jax.cli.align import align_command
 from encoder4editing_jax.cli.animate import animate_command
@@ -55,12 +55,12 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
 
 def _told(error: Exception) -> str:
   """In one line; the system's own errors begin with the file."""
+  told = files.reason(error)
   if isinstance(error, OSError) and error.filename and error.strerror:
-    told = f"{error.filename}: {error.strerror.lower()}"
-    if isinstance(error, PermissionError):
-      told += "; change its rights, or name another."
-    return told
-  return " ".join(str(error).split())
+    told = f"{error.filename}: {told}"
+  if isinstance(error, PermissionError):
+    told += "; change its rights, or name another."
+  return told
 
 
 def main(argv: Sequence[str] | None = None) -> int:

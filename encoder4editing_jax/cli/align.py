@@ -14,7 +14,6 @@ from encoder4editing_jax.cli.crops import (
   Photo,
   Record,
   open_photo,
-  reason,
   save_photo,
   save_record,
 )
@@ -27,6 +26,7 @@ from encoder4editing_jax.cli.parsing import (
 )
 from encoder4editing_jax.cli.results import counted, refuse_twins, tell
 from encoder4editing_jax.config import ConfigError
+from encoder4editing_jax.files import reason
 
 
 @dataclass(frozen=True)

@@ -138,8 +138,8 @@ def _check(asked: Any, names: tuple[str, ...]) -> None:
     raise ConfigError("--metrics is empty; name one, as in l2,psnr.")
   if not inverts and len(asked.inputs) != 2:
     raise ConfigError(
-      f"{len(asked.inputs)} inputs; give RESULTS and TARGETS (patterns in "
-      "quotes), or --model FILE and targets, or --demo."
+      "give RESULTS and TARGETS, two in all (patterns in quotes), or --model "
+      "FILE and targets, or --demo."
     )
   if asked.model and not asked.inputs:
     raise ConfigError("there is nothing to invert; give files or folders.")

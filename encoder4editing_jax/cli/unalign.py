@@ -11,13 +11,13 @@ from encoder4editing_jax.cli.crops import (
   Record,
   load_record,
   open_photo,
-  reason,
   save_photo,
 )
 from encoder4editing_jax.cli.invert import Inputs, find
 from encoder4editing_jax.cli.parsing import PLAIN, parse, refuse_replacing
 from encoder4editing_jax.cli.results import counted, refuse_twins, tell
 from encoder4editing_jax.config import ConfigError
+from encoder4editing_jax.files import reason
 
 # What `e4e align`, `invert` and `edit` write beside their pictures.
 BESIDE = (".json", ".npz")
