@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from encoder4editing_jax.compiling import call, compiled, in_batches
-from encoder4editing_jax.data.pictures import name_of
+from encoder4editing_jax.data.pictures import name_of, names_of
 from encoder4editing_jax.data.tasks import to_float
 from encoder4editing_jax.metrics import fid
 from encoder4editing_jax.metrics.measures import Wanted, measures, stated
@@ -135,7 +135,7 @@ def described(values: np.ndarray) -> dict[str, Any]:
 def paired(
   results: Sequence[str], targets: Sequence[str]
 ) -> tuple[list[tuple[str, str, str]], dict[str, str]]:
-  """Files of the same name but for the ending.
+  """Files of the same name but for the ending (`pictures.names_of`).
 
   Returns:
     (name, result, target) in the order of the targets, and for each file
@@ -147,14 +147,17 @@ def paired(
   sides: list[dict[str, str]] = []
   for paths in (results, targets):
     names: dict[str, str] = {}
-    for path in paths:
-      if (other := names.setdefault(name_of(path), path)) != path:
-        raise ValueError(
-          f"{other} and {path} have the same name, so partners cannot be "
-          "found; rename one, or give fewer files."
-        )
+    for name, path in zip(names_of(paths), paths, strict=True):
+      if (other := names.setdefault(name, path)) != path:
+        raise _twins(other, path)
     sides.append(names)
   ours, theirs = sides
+  for side, partners in (sides, sides[::-1]):
+    for name, path in side.items():
+      short = name_of(path)
+      if name != short and name not in partners and short in partners:
+        others = (p for p in side.values() if p != path and name_of(p) == short)
+        raise _twins(path, next(others))
   both = [(k, ours[k], path) for k, path in theirs.items() if k in ours]
   alone = {
     p: "no target of this name" for k, p in ours.items() if k not in theirs
@@ -163,6 +166,13 @@ def paired(
     p: "no result of this name" for k, p in theirs.items() if k not in ours
   }
   return both, alone
+
+
+def _twins(one: str, other: str) -> ValueError:
+  return ValueError(
+    f"{one} and {other} have the same name, so partners cannot be found; "
+    "rename one, or give fewer files."
+  )
 
 
 def reconstructed(

@@ -51,3 +51,13 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
   """Writes a text file, see `replacing`."""
   with replacing(path) as unfinished:
     unfinished.write_text(text)
+
+
+def reason(error: Exception) -> str:
+  """An error in one line, for a file that is named beside it.
+
+  Errors of the system without their number and path.
+  """
+  system = isinstance(error, OSError) and error.filename and error.strerror
+  text = error.strerror.lower() if system else str(error)
+  return " ".join(text.split()) or type(error).__name__

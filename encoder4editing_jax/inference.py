@@ -245,7 +245,7 @@ def load_latents(
     generator: if given, it has to be the one that the codes belong to.
 
   Raises:
-    FileNotFoundError: no such file.
+    FileNotFoundError, IsADirectoryError: no such file.
     ValueError: another file, a damaged one, or another generator's.
   """
   try:
@@ -259,6 +259,10 @@ def load_latents(
     w_plus = np.stack(list(found.values()))
   except FileNotFoundError:
     raise FileNotFoundError(f"{path} is not there; check the path.") from None
+  except IsADirectoryError:
+    raise IsADirectoryError(
+      f"{path} is a folder; name the file in it, such as {path}/latents.npz."
+    ) from None
   except (KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
     raise ValueError(f"{path}: no file of latents ({error}).") from None
   if generator is not None and fingerprint(generator) != digest:

@@ -186,7 +186,7 @@ def match(path: str | Path, pictures: Sequence[str]) -> Faces:
   Args:
     path: a file (`read`) of one picture, or of many by their file names, with
       or without endings and folders; or a folder that holds NAME.json (or
-      .csv, .npy, .npz) for a picture NAME.
+      .csv, .npy, .npz) for a picture NAME, with its ending or without.
     pictures: paths, which are the keys of the result; those that nothing is
       known of are not among them.
 
@@ -216,9 +216,10 @@ def match(path: str | Path, pictures: Sequence[str]) -> Faces:
 
 
 def _file_for(folder: Path, picture: str) -> Path | None:
-  stem = Path(picture).stem
-  files = [folder / f"{stem}{ending}" for ending in ENDINGS]
-  there = [file for file in files if file.is_file()]
+  for name in (Path(picture).name, Path(picture).stem):
+    files = [folder / f"{name}{ending}" for ending in ENDINGS]
+    if there := [file for file in files if file.is_file()]:
+      break
   if len(there) > 1:
     raise ValueError(f"{there[0]} and {there[1]} are both there; remove one.")
   return there[0] if there else None

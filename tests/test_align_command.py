@@ -74,6 +74,25 @@ def within(points, shape):
   return ((place > 0) & (place < 1)).all(1).reshape(shape[:2])
 
 
+def test_photos_that_share_a_name_keep_their_endings(photo):
+  Image.fromarray(255 - smooth()).save(photo / "a.webp", lossless=True)
+  faces = json.dumps({name: POINTS.tolist() for name in ("a.png", "a.webp")})
+  (photo.parent / "points.json").write_text(faces)
+  status, crops = aligned(photo)
+  made = sorted(path.name for path in crops.iterdir())
+  names = ("a.png", "a.webp")
+  assert status == 0
+  assert made == [f"{name}.{end}" for name in names for end in ("json", "png")]
+  assert aligned(photo, "--landmarks", crops, out="again")[0] == 0
+  back = photo.parent / "back"
+  assert call("unalign", crops, "--out", back) == 0
+  for name in names:
+    far = np.abs(
+      pixels(back / f"{name}.png") - np.float32(pixels(photo / name))
+    )
+    assert far.max() < 8
+
+
 def check_pasted(before, after):
   """Much has changed in the crops of the drawn faces, and nothing elsewhere."""
   inside = np.zeros(before.shape[:2], bool)
@@ -102,7 +121,7 @@ def test_drawn_faces_are_cut_out_and_pasted_back(tmp_path):
     )
   status, out, err = run("unalign", edited, "--sidecars", crops, "--out", back)
   assert (status, err) == (0, "")
-  assert out == f"1 photos in {back}\n"
+  assert out == f"1 photo in {back}\n"
   assert [path.name for path in back.iterdir()] == ["group.png"]
   check_pasted(before, pixels(back / "group.png"))
   # what was drawn can be given again, as any user's photos and landmarks
@@ -314,7 +333,7 @@ def test_nothing_is_replaced_unasked_and_no_input_ever(photo, capsys):
 )
 def test_mistakes_of_align_write_nothing(words, message, photo, capsys):
   folder = photo.parent
-  twin = folder / "twin" / "a.jpg"
+  twin = folder / "twin" / "a.png"
   twin.parent.mkdir()
   Image.fromarray(smooth()).save(twin)
   known = {"PHOTOS": photo, "POINTS": folder / "points.json", "TWIN": twin}

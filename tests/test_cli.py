@@ -17,8 +17,16 @@ VERBS = (
   "convert",
   "weights",
   "data",
+  "plan",
+  "align",
+  "unalign",
   "invert",
   "edit",
+  "mix",
+  "animate",
+  "demo",
+  "export",
+  "evaluate",
   "info",
   "doctor",
 )
@@ -28,6 +36,7 @@ def test_help_fits_one_screen_and_names_every_verb(capsys):
   assert cli.main(["--help"]) == 0
   out = capsys.readouterr().out
   assert len(out.splitlines()) < 24
+  assert max(map(len, out.splitlines())) < 80
   assert all(f"  {verb} " in out for verb in VERBS)
 
 
@@ -37,6 +46,19 @@ def test_every_verb_explains_itself(verb, capsys):
     cli.main([verb, "--help"])
   assert not stop.value.code
   assert "usage:" in capsys.readouterr().out
+
+
+def test_folders_that_cannot_be_written_are_refused(
+  tmp_path, capsys, monkeypatch
+):
+  (tmp_path / "file").touch()
+  for words in (["invert", "--demo"], ["align", "--demo"]):
+    assert cli.main([*words, "--out", str(tmp_path / "file" / "x")]) == 2
+    assert f"{tmp_path / 'file'} is no folder" in capsys.readouterr().err
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert cli.main([*words, "--out", str(tmp_path / "x")]) == 2
+    assert f"{tmp_path} cannot be written to" in capsys.readouterr().err
+    monkeypatch.undo()
 
 
 def test_the_version(capsys):
@@ -52,7 +74,8 @@ def test_the_version(capsys):
     (["info"], "file"),
     (["info", "nowhere.safetensors"], "nowhere.safetensors is not there"),
     (["info", "setup.cfg"], "setup.cfg is none of what this library"),
-    (["info", "a", "--colour"], "--colour"),
+    (["info", "a", "--colour"], "--colour (--help explains)"),
+    (["edit", "a", "--ot", "x"], "--ot, x; did you mean --out? (--help"),
     (["doctor", "--jsn"], "--jsn"),
   ],
 )

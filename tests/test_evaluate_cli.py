@@ -172,7 +172,7 @@ def test_the_demo_with_lec(capsys):
 @pytest.mark.parametrize(
   ("words", "message"),
   [
-    (["--legacy_batch", "9"], "there are 8 pictures"),
+    (["--legacy_batch", "9"], "as many pictures or more, not 8"),
     (["--edit", "joy=1"], "no direction 'joy'"),
     (["--edit", "smile=1@99"], "99"),
   ],
@@ -253,7 +253,7 @@ def test_fid_of_too_few_or_of_other_statistics_is_told_before_the_work(
   words = ("--metrics", "fid", "--weights", networks[0])
   one = [folder / "p1.png" for folder in folders]
   status, _, error = run(capsys, *one, *words)
-  assert status == 2 and "fid of 1 pictures is undefined" in error
+  assert status == 2 and "fid needs 2 pictures or more, not 1" in error
   other = tmp_path / "other.npz"
   fid.save_statistics(other, fid.Statistics(np.zeros(3), np.eye(3)))
   status, _, error = run(capsys, *folders, *words, "--fid_targets", other)

@@ -65,3 +65,11 @@ def test_of_several_files_none_is_replaced_unless_all_can_be(
   with pytest.raises(OSError, match=r"two.txt cannot be written"):
     writing.put(writers, force=True)
   assert one.read_text() == "old" and sorted(tmp_path.iterdir()) == [one]
+
+
+def test_reasons_are_one_line_without_the_path(tmp_path):
+  with pytest.raises(OSError) as found:
+    (tmp_path / "none").read_bytes()
+  assert files.reason(found.value) == "no such file or directory"
+  assert files.reason(ValueError("two\n  lines")) == "two lines"
+  assert files.reason(ValueError()) == "ValueError"

@@ -61,6 +61,8 @@ def test_latents_give_the_same_pictures_to_the_bit(tmp_path):
   path.write_bytes(path.read_bytes()[:900])
   with pytest.raises(ValueError, match="no file of latents"):
     inference.load_latents(path)
+  with pytest.raises(IsADirectoryError, match="name the file in it"):
+    inference.load_latents(tmp_path)
   with pytest.raises(ValueError, match="occurs twice"):
     inference.save_latents(path, latents._replace(names=("a", "a", "b")))
 

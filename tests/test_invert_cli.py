@@ -146,9 +146,30 @@ def test_files_that_are_read_are_never_replaced(inverted, tmp_path, capsys):
   assert "latents.npz is read" in capsys.readouterr().err
 
 
+def test_names_that_two_files_share_keep_their_endings(tmp_path, capsys):
+  photos, out, happy = (tmp_path / x for x in ("photos", "out", "happy"))
+  faceworld.write_images(photos, 3, seed=7)
+  _, ben, ced = sorted(photos.iterdir())
+  ben.rename(photos / "ann.jpg")  # what a file is called is not what it is
+  assert invert(photos, out) == 0
+  names = ("ann.jpg", "ann.png", ced.stem)
+  assert inference.load_latents(out / "latents.npz").names == names
+  argv = ["edit", out / "latents.npz", "--demo", "--out", happy]
+  assert cli.main(list(map(str, argv))) == 0
+  for folder in (out, happy):
+    made = sorted(path.name for path in folder.glob("*.png"))
+    assert made == sorted(f"{name}.png" for name in names)
+    argv = ["evaluate", folder, photos, "--metrics", "psnr"]
+    assert cli.main(list(map(str, argv))) == 0
+    assert "3 pictures, 0 files left out" in capsys.readouterr().out
+  argv = ["animate", out / "latents.npz", "--wipe", photos, "--demo"]
+  argv += ["--frames", "2", "--out", tmp_path / "wipe.gif"]
+  assert cli.main(list(map(str, argv))) == 0
+
+
 def test_two_files_of_one_name_are_both_named(inverted, tmp_path, capsys):
   folder, _, _ = inverted
-  other = tmp_path / "dark.webp"
+  other = tmp_path / "dark.png"
   Image.new("RGB", (8, 8)).save(other)
   argv = ["invert", folder / "*.png", other, "--demo", "--out", tmp_path / "x"]
   assert cli.main(list(map(str, argv))) == 2

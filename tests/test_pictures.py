@@ -1,6 +1,7 @@
 """Picture files: names, and opening many of them."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,12 @@ from encoder4editing_jax.data import pictures
 )
 def test_names_lose_the_folder_and_the_ending_of_a_picture(path, name):
   assert pictures.name_of(path) == name
+
+
+def test_files_that_share_a_name_keep_their_endings():
+  paths = ["a/x.jpg", Path("b/x.png"), "y.png", "y.png", "x.jpg.png"]
+  names = ["x.jpg", "x.png", "y", "y", "x.jpg"]
+  assert pictures.names_of(iter(paths)) == names
 
 
 def test_batches_are_full_and_name_what_is_left_out(tmp_path):

@@ -7,7 +7,7 @@ status 2.
 import sys
 from collections.abc import Sequence
 
-from encoder4editing_jax import __version__
+from encoder4editing_jax import __version__, files
 from encoder4editing_jax.cli.about import doctor, info
 from encoder4editing_jax.cli.align import align_command
 from encoder4editing_jax.cli.animate import animate_command
@@ -31,26 +31,36 @@ from encoder4editing_jax.config import ConfigError
 USAGE = """\
 usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
 
-  train    train an encoder; the same as train.py
-  plan     say whether a run fits a device, which need not be there
-  runs     list training runs, draw their curves, export their encoders
-  convert  convert a published checkpoint, and say what it is
-  weights  fill the folder of networks that losses look through
-  data     prepare images for training, and say what is in a data set
-  align    cut faces out of photos, as encoders expect them
-  unalign  paste edited faces back into their photos
-  invert   turn pictures into codes, and paint these
-  edit     paint such codes, moved along directions
-  mix      paint such codes with layers of others
-  animate  make a clip of such codes
-  directions find, convert and list what codes are moved along
-  demo     serve a page in the browser to do all this
-  export   write a model as programs for serving, without this library
-  evaluate say how near pictures are to what they should be
-  info     say what a file is, and which command takes it
-  doctor   print versions and devices, and test one picture
+  train       train an encoder; the same as train.py
+  plan        say whether a run fits a device, which need not be there
+  runs        list training runs, draw their curves, export their encoders
+  convert     convert a published checkpoint, and say what it is
+  weights     fill the folder of networks that losses look through
+  data        prepare images for training, and say what is in a data set
+  align       cut faces out of photos, as encoders expect them
+  unalign     paste edited faces back into their photos
+  invert      turn pictures into codes, and paint these
+  edit        paint such codes, moved along directions
+  mix         paint such codes with layers of others
+  animate     make a clip of such codes
+  directions  find, convert and list what codes are moved along
+  demo        serve a page in the browser to do all this
+  export      write a model as programs for serving, without this library
+  evaluate    say how near pictures are to what they should be
+  info        say what a file is, and which command takes it
+  doctor      print versions and devices, and test one picture
 
   --version"""
+
+
+def _told(error: Exception) -> str:
+  """In one line; the system's own errors begin with the file."""
+  told = files.reason(error)
+  if isinstance(error, OSError) and error.filename and error.strerror:
+    told = f"{error.filename}: {told}"
+  if isinstance(error, PermissionError):
+    told += "; change its rights, or name another."
+  return told
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       keep_compiled()
     return verbs[verb](words[1:])
   except (ImportError, OSError, ValueError) as error:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {_told(error)}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print("error: interrupted; no file is half written", file=sys.stderr)

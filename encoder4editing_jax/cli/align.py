@@ -14,14 +14,19 @@ from encoder4editing_jax.cli.crops import (
   Photo,
   Record,
   open_photo,
-  reason,
   save_photo,
   save_record,
 )
 from encoder4editing_jax.cli.invert import Inputs, find
-from encoder4editing_jax.cli.parsing import PLAIN, parse, refuse_replacing
-from encoder4editing_jax.cli.results import refuse_twins, tell
+from encoder4editing_jax.cli.parsing import (
+  PLAIN,
+  check_folder,
+  parse,
+  refuse_replacing,
+)
+from encoder4editing_jax.cli.results import counted, refuse_twins, tell
 from encoder4editing_jax.config import ConfigError
+from encoder4editing_jax.files import reason
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,13 @@ def align_command(argv: Sequence[str]) -> int:
   _check(asked)
   from tqdm import tqdm
 
+  from encoder4editing_jax.data.pictures import names_of
+
   photos = list(_photos(asked))
-  out = Path(asked.out)
-  refuse_twins(photos, [out / f"{Path(path).stem}.png" for path in photos])
-  _check_places(asked, photos)
+  stems = dict(zip(photos, names_of(photos), strict=True))
+  crops = [Path(asked.out) / f"{stem}.png" for stem in stems.values()]
+  refuse_twins(photos, crops)
+  _check_places(asked, photos, set(stems.values()))
   if asked.demo:
     _draw(asked)
   locate = _locator(asked, photos)
@@ -93,10 +101,11 @@ def align_command(argv: Sequence[str]) -> int:
   failed: dict[str, str] = {}
   for path in tqdm(photos, disable=None, unit="photo"):
     try:
-      written += _cut(asked, path, locate, failed)
+      written += _cut(asked, path, stems[path], locate, failed)
     except (OSError, ValueError) as error:
       failed[path] = reason(error)
-  done = f"{len(written)} crops of {len(photos)} photos in {asked.out}"
+  crops_of = counted(len(written), "crop"), counted(len(photos), "photo")
+  done = f"{' of '.join(crops_of)} in {asked.out}"
   return tell(asked.json, done, written, failed)
 
 
@@ -144,9 +153,11 @@ def _all(asked: AlignArguments) -> bool:
   return asked.face == "all" or (asked.demo and not asked.face)
 
 
-def _check_places(asked: AlignArguments, photos: Sequence[str]) -> None:
+def _check_places(
+  asked: AlignArguments, photos: Sequence[str], stems: set[str]
+) -> None:
   """Before work; with --face all the numbers of faces are not known yet."""
-  out, stems = Path(asked.out), {Path(path).stem for path in photos}
+  out = Path(asked.out)
   ends = (".png", ".json")
   results = [out / f"{stem}{end}" for stem in sorted(stems) for end in ends]
   if _all(asked):
@@ -157,6 +168,7 @@ def _check_places(asked: AlignArguments, photos: Sequence[str]) -> None:
   if not asked.demo:
     inputs = [*photos, *_landmark_files(asked)]
   drawn = _demo_files(asked) if asked.demo else ()
+  check_folder(out)
   refuse_replacing([*results, *drawn], asked.overwrite, inputs)
 
 
@@ -213,7 +225,11 @@ def _chosen(asked: AlignArguments, n: int) -> list[int]:
 
 
 def _cut(
-  asked: AlignArguments, path: str, locate: Locate, failed: dict[str, str]
+  asked: AlignArguments,
+  path: str,
+  stem: str,
+  locate: Locate,
+  failed: dict[str, str],
 ) -> Iterator[Path]:
   """Writes the crops of a photo, and gives their paths."""
   from encoder4editing_jax.align import align
@@ -222,7 +238,7 @@ def _cut(
   photo = open_photo(path, asked.max_megapixels)
   faces, detector = locate(path, photo.pixels)
   for index in _chosen(asked, len(faces)):
-    stem = Path(path).stem + (f"_{index}" if _all(asked) else "")
+    name = f"{stem}_{index}" if _all(asked) else stem
     points = faces[index].landmarks
     try:
       crop = align(photo.pixels, points, asked.size, warp_size)
@@ -240,6 +256,6 @@ def _cut(
       detector=detector,
     )
     out.mkdir(parents=True, exist_ok=True)
-    save_photo(out / f"{stem}.png", Photo(crop, photo.profile))
-    save_record(out / f"{stem}.json", record)
-    yield out / f"{stem}.png"
+    save_photo(out / f"{name}.png", Photo(crop, photo.profile))
+    save_record(out / f"{name}.json", record)
+    yield out / f"{name}.png"

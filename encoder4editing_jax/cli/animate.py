@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -157,19 +158,22 @@ def _photos(
   """
   from encoder4editing_jax.data import pictures
 
-  wanted = list(map(pictures.name_of, names))
-  files: dict[str, str] = {}
+  files: dict[str, list[str]] = {}
   for path in find([place]):
-    name = pictures.name_of(path)
-    if name in files and name in wanted:
+    for name in {pictures.name_of(path), Path(path).name}:
+      files.setdefault(name, []).append(path)
+  wanted = []
+  for name in names:  # the whole name of a file, or what is before its ending
+    meant = files.get(Path(name).name) or files.get(pictures.name_of(name), [])
+    if len(meant) > 1:
       raise ConfigError(
-        f"{files[name]} and {path} have the same name, so that one cannot be "
+        f"{meant[0]} and {meant[1]} have the same name, so that one cannot be "
         "chosen; give --wipe a narrower pattern."
       )
-    files[name] = path
-  if lost := next((name for name in wanted if name not in files), None):
-    raise ConfigError(f"--wipe {place} has no picture called {lost}.")
-  found = [pictures.read(files[name], size) for name in wanted]
+    if not meant:
+      raise ConfigError(f"--wipe {place} has no picture called {name}.")
+    wanted += meant
+  found = [pictures.read(path, size) for path in wanted]
   for path, pixels, reason in found:
     if pixels is None:
       raise ConfigError(f"{path}: {reason}; give --wipe a picture.")

@@ -97,8 +97,3 @@ def load_record(path: Path) -> Record:
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{path}: no record of `e4e align` ({error}).") from None
   return record._replace(source_size=(width, height), face=face)
-
-
-def reason(error: Exception) -> str:
-  """An error in one line."""
-  return " ".join(str(error).split()) or type(error).__name__

@@ -10,6 +10,7 @@ import tyro
 
 from encoder4editing_jax.cli.edit import open_generator
 from encoder4editing_jax.cli.parsing import PLAIN, check_out, parse
+from encoder4editing_jax.cli.results import counted
 from encoder4editing_jax.config import ConfigError
 
 File = Annotated[str, tyro.conf.arg(metavar="FILE")]
@@ -93,7 +94,8 @@ def convert_command(argv: Sequence[str]) -> int:
   if asked.json:
     print(json.dumps({"written": asked.out, "directions": list(found)}))
   else:
-    print(f"{asked.out}: {len(found)} directions of {len(asked.files)} file(s)")
+    told = counted(len(found), "direction"), counted(len(asked.files), "file")
+    print(f"{asked.out}: {' of '.join(told)}")
   return 0
 
 

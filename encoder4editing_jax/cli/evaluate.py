@@ -138,8 +138,8 @@ def _check(asked: Any, names: tuple[str, ...]) -> None:
     raise ConfigError("--metrics is empty; name one, as in l2,psnr.")
   if not inverts and len(asked.inputs) != 2:
     raise ConfigError(
-      f"{len(asked.inputs)} inputs; give RESULTS and TARGETS (patterns in "
-      "quotes), or --model FILE and targets, or --demo."
+      "give RESULTS and TARGETS, two in all (patterns in quotes), or --model "
+      "FILE and targets, or --demo."
     )
   if asked.model and not asked.inputs:
     raise ConfigError("there is nothing to invert; give files or folders.")
@@ -168,11 +168,11 @@ def _check(asked: Any, names: tuple[str, ...]) -> None:
 def _check_counts(asked: Any, names: tuple[str, ...], n: int) -> None:
   """Numbers of pictures for which a metric is not defined."""
   if "fid" in names and n < 2:
-    raise ConfigError(f"fid of {n} pictures is undefined; give 2 or more.")
+    raise ConfigError(f"fid needs 2 pictures or more, not {n}.")
   if asked.legacy_batch > n:
     raise ConfigError(
-      f"--legacy_batch is {asked.legacy_batch}, and there are {n} pictures; "
-      "give as many or more."
+      f"--legacy_batch {asked.legacy_batch} takes as many pictures or more, "
+      f"not {n}."
     )
 
 

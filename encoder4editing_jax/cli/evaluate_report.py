@@ -9,6 +9,7 @@ from typing import Any
 
 from encoder4editing_jax.cli.evaluate_model import Work
 from encoder4editing_jax.cli.progress import Pace
+from encoder4editing_jax.cli.results import counted
 
 WRITTEN = ("metrics.json", "per_image.csv")
 
@@ -94,8 +95,8 @@ def show(
   if asked.json:
     print(json.dumps(_spelled(whole), allow_nan=False))
   else:
-    left_out = f"{len(failed)} files left out"
-    print(f"{whole['images']} pictures, {left_out} ({pace})")
+    left_out = f"{counted(len(failed), 'file')} left out"
+    print(f"{counted(whole['images'], 'picture')}, {left_out} ({pace})")
     for name, row in whole["metrics"].items():
       value = row["mean"]
       shown = "-" if value is None else f"{value:.6g}"

@@ -1,5 +1,6 @@
 """`e4e mix`: codes with some layers of others, or of drawn ones."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -20,7 +21,8 @@ class MixArguments:
   Each code meets each of --styles, or gets --random styles (pSp's multi-modal
   synthesis).
 
-  Example: e4e mix a/latents.npz --styles b/latents.npz --demo --out mixed
+  Example: e4e mix a/latents.npz --styles b/latents.npz --layers middle --demo
+  --out mixed
   """
 
   latents: tyro.conf.Positional[str]
@@ -88,7 +90,7 @@ def _mixed(
   import numpy as np
 
   from encoder4editing_jax import editing, inference
-  from encoder4editing_jax.data.pictures import name_of
+  from encoder4editing_jax.data.pictures import names_of
 
   own = jnp.asarray(latents.w_plus)
   if asked.random:
@@ -104,6 +106,6 @@ def _mixed(
     found = jnp.stack(
       [editing.mix(own, w, layers, asked.alpha) for w in theirs], 1
     )
-  both = ((name_of(x), name_of(y)) for x in latents.names for y in others)
+  both = itertools.product(names_of(latents.names), names_of(others))
   names = tuple(map("-".join, both))
   return names, np.asarray(found).reshape(-1, *own.shape[1:])

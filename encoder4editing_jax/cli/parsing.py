@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,15 +76,33 @@ def check_out(path: str, overwrite: bool) -> None:
   refuse_replacing([out], overwrite)
 
 
+def check_folder(folder: Path) -> None:
+  """Refuses a folder that cannot be written to, or made.
+
+  Raises:
+    ConfigError: naming it, or the one that it would be made in.
+  """
+  there = next(p for p in (folder, *folder.parents) if p.exists())
+  if not there.is_dir():
+    raise ConfigError(f"{there} is no folder; name another --out.")
+  if not os.access(there, os.W_OK | os.X_OK):
+    raise ConfigError(f"{there} cannot be written to; name another --out.")
+
+
 def refuse_replacing(
   paths: Iterable[Path], overwrite: bool, reads: Iterable[str | Path] = ()
 ) -> None:
   """Refuses to replace what is there, or what is read meanwhile.
 
+  And places where nothing can be written.
+
   Raises:
     ConfigError: naming the first.
   """
   kept = {Path(path).resolve() for path in reads}
+  paths = list(paths)
+  for folder in {path.parent for path in paths}:
+    check_folder(folder)
   for path in paths:
     if path.resolve() in kept:
       raise ConfigError(
@@ -108,7 +127,15 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def _one_line(text: str) -> str:
-  """tyro's boxed message without the box and the repeated help."""
+  """tyro's boxed message without the box; of its help the nearest flag."""
   lines = [line.strip("╭╮╰╯│─ ") for line in text.splitlines()[1:]]
-  end = next((i for i, line in enumerate(lines) if not line), len(lines))
-  return " ".join(lines[:end]) + " (--help explains)"
+  lines = [line.strip("-") and line for line in lines]  # rules without UTF-8
+  begin = next((i for i, line in enumerate(lines) if line), 0)
+  rest = lines[begin:]
+  end = rest.index("") if "" in rest else len(rest)
+  told = " ".join(rest[:end])
+  if "Perhaps you meant:" in lines:
+    flags = lines[lines.index("Perhaps you meant:") + 1 :]
+    near = next((line.split()[0] for line in flags if line[:2] == "--"), "")
+    told += f"; did you mean {near}?" * bool(near)
+  return f"{told} (--help explains)"

@@ -25,7 +25,7 @@ def places(
   endings: Sequence[str] = (".png",),
   also: Sequence[str] = (CODES,),
 ) -> list[Path]:
-  """A PNG for each name; nothing is made yet.
+  """A PNG for each name, by `pictures.names_of`; nothing is made yet.
 
   Args:
     out: the folder.
@@ -39,12 +39,12 @@ def places(
     ConfigError: two names would have one file; or a file is there already, or
       is one of `reads`.
   """
-  from encoder4editing_jax.data.pictures import name_of
+  from encoder4editing_jax.data.pictures import names_of
 
   folder = Path(out)
   if folder.exists() and not folder.is_dir():
     raise ConfigError(f"--out {out} is a file; name a folder.")
-  paths = [folder / f"{name_of(name)}.png" for name in names]
+  paths = [folder / f"{name}.png" for name in names_of(names)]
   refuse_twins(names, paths)
   made = [path.with_suffix(ending) for path in paths for ending in endings]
   made += [folder / name for name in also]
@@ -179,6 +179,11 @@ def paint_all(
   return report(asked, out, pace)
 
 
+def counted(n: int, what: str) -> str:
+  """1 picture, 2 pictures."""
+  return f"{n} {what}{'s' * (n != 1)}"
+
+
 def report(
   asked: Any,
   results: Results,
@@ -187,8 +192,10 @@ def report(
   what: str = "codes",
 ) -> int:
   """Says what was written and what could not be read; the exit status."""
-  what = f"picture{'s' * (pace.done != 1)} with {what}"
-  done = f"{pace.done} {what} in {asked.out}" + f" ({pace})" * bool(pace.done)
+  pictures = counted(pace.done, "picture")
+  done = f"{pictures} with {what} in {asked.out}" + f" ({pace})" * bool(
+    pace.done
+  )
   return tell(asked.json, done, results.written, failed, pace.figures())
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from encoder4editing_jax.cli.parsing import PLAIN, check_out, parse, run_verb
+from encoder4editing_jax.cli.results import counted
 from encoder4editing_jax.cli.run_export import export_command
 
 USAGE = """\
@@ -105,5 +106,5 @@ def _plot(argv: Sequence[str]) -> int:
   found = runs.find_runs(asked.folders)
   metrics = [name for x in asked.metrics for name in x.split(",") if name]
   names = plotting.plot(found, asked.out, metrics, log=asked.log)
-  print(f"{asked.out}: {', '.join(names)} of {len(found)} run(s)")
+  print(f"{asked.out}: {', '.join(names)} of {counted(len(found), 'run')}")
   return 0

@@ -11,13 +11,13 @@ from encoder4editing_jax.cli.crops import (
   Record,
   load_record,
   open_photo,
-  reason,
   save_photo,
 )
 from encoder4editing_jax.cli.invert import Inputs, find
 from encoder4editing_jax.cli.parsing import PLAIN, parse, refuse_replacing
-from encoder4editing_jax.cli.results import refuse_twins, tell
+from encoder4editing_jax.cli.results import counted, refuse_twins, tell
 from encoder4editing_jax.config import ConfigError
+from encoder4editing_jax.files import reason
 
 # What `e4e align`, `invert` and `edit` write beside their pictures.
 BESIDE = (".json", ".npz")
@@ -74,26 +74,29 @@ def unalign_command(argv: Sequence[str]) -> int:
   _check(asked)
   from tqdm import tqdm
 
+  from encoder4editing_jax.data.pictures import names_of
+
   paths = [p for p in find(asked.inputs) if Path(p).suffix not in BESIDE]
   if not paths:
     raise ConfigError("there are no pictures among the files.")
   failed: dict[str, str] = {}
   photos = _by_photo(asked, paths, failed)
-  places = {path: Path(asked.out) / f"{Path(path).stem}.png" for path in photos}
+  out = Path(asked.out)
+  names = zip(photos, names_of(photos), strict=True)
+  places = {path: out / f"{name}.png" for path, name in names}
   refuse_twins(list(places), list(places.values()))
   refuse_replacing(places.values(), asked.overwrite, [*paths, *photos])
   written = []
   for path in tqdm(photos, disable=None, unit="photo"):
     try:
       if photo := _pasted(asked, path, photos[path], failed):
-        Path(asked.out).mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         save_photo(places[path], photo)
         written.append(places[path])
     except (OSError, ValueError) as error:
       failed[path] = reason(error)
-  return tell(
-    asked.json, f"{len(written)} photos in {asked.out}", written, failed
-  )
+  done = f"{counted(len(written), 'photo')} in {asked.out}"
+  return tell(asked.json, done, written, failed)
 
 
 def _check(asked: UnalignArguments) -> None:

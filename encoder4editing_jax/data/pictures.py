@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from encoder4editing_jax import files
 from encoder4editing_jax.data import images
 from encoder4editing_jax.data.tasks import to_float
 
@@ -44,6 +45,20 @@ def name_of(path: FilePath) -> str:
   return path.stem if known else path.name
 
 
+def names_of(paths: Iterable[FilePath]) -> list[str]:
+  """Names of files whose results lie beside each other.
+
+  That is `name_of`, but for those that would have one name: they keep their
+  endings, `x.jpg` and `x.png` too.
+  """
+  known = list(paths)
+  shared = collections.Counter(map(name_of, set(map(Path, known))))
+  return [
+    Path(path).name if shared[name_of(path)] > 1 else name_of(path)
+    for path in known
+  ]
+
+
 def read(path: FilePath, size: tuple[int, int]) -> Read:
   """A file as a picture of this height and width."""
   try:
@@ -51,7 +66,7 @@ def read(path: FilePath, size: tuple[int, int]) -> Read:
     pixels = images.decode(data, size, max_megapixels=MEGAPIXELS)
     return Read(str(path), pixels)
   except (OSError, ValueError) as error:
-    return Read(str(path), None, " ".join(str(error).split()))
+    return Read(str(path), None, files.reason(error))
 
 
 def ahead(

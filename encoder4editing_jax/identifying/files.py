@@ -130,7 +130,9 @@ def _json(held: dict[str, Any]) -> Found | None:
     return Found("config", what, {}, ("e4e runs list DIR",))
   if {"version", "images", "metrics"} <= set(held):
     names = ", ".join(held["metrics"])
-    what = f"numbers of e4e evaluate over {held['images']} pictures: {names}"
+    n = held["images"]
+    over = f"{n} picture{'s' * (n != 1)}"
+    what = f"numbers of e4e evaluate over {over}: {names}"
     return Found("evaluation", what, {"images": held["images"]})
   if {"step", "psnr"} <= set(held):
     what = f"the last evaluation of a training run, of step {held['step']}"
@@ -156,7 +158,7 @@ def _archive(path: Path, start: bytes) -> Found | None:
     n, (styles, dim) = len(latents.names), latents.w_plus.shape[1:]
     facts = {"codes": n, "n_styles": styles, "style_dim": dim}
     facts |= {"generator": latents.fingerprint}
-    what = f"codes of {n} pictures, each {styles} x {dim}"
+    what = f"codes of {n} picture{'s' * (n != 1)}, each {styles} x {dim}"
     return Found("latents", what, facts, LATENTS)
   if {"mu.npy", "sigma.npy"} <= set(names):
     n = fid.load_statistics(path).mean.size

@@ -105,7 +105,10 @@ def _pictures(path: Path) -> Found | None:
     return None
   n = held["images"][""]
   facts: dict[str, Any] = {"images": n, "bytes": held["bytes"]}
-  what = f"a folder of {n} files that end like pictures"
+  files = "1 file that ends like a picture"
+  if n != 1:
+    files = f"{n} files that end like pictures"
+  what = f"a folder of {files}"
   if (path / "latents.npz").is_file():
     what += ", and the codes of e4e invert (latents.npz)"
   commands = (

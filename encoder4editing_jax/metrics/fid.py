@@ -61,9 +61,7 @@ class Accumulator:
       ValueError: fewer than two examples, which have no covariance.
     """
     if self.n < 2:
-      raise ValueError(
-        f"FID of {self.n} pictures is undefined; give 2 or more."
-      )
+      raise ValueError(f"FID needs 2 pictures or more, not {self.n}.")
     return Statistics(self._mean, self._scatter / (self.n - 1))
 
 
