@@ -1,6 +1,7 @@
 """`e4e invert` and `e4e edit` with the generator of drawn faces."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -155,6 +156,14 @@ def test_two_files_of_one_name_are_both_named(inverted, tmp_path, capsys):
   error = capsys.readouterr().err
   assert f"{folder / 'dark.png'} and {other} would both become" in error
   assert "rename one" in error and not (tmp_path / "x").exists()
+
+
+def test_names_that_no_archive_takes_are_met_before_work(tmp_path, capsys):
+  path = tmp_path / os.fsdecode(b"caf\xe9.png")
+  Image.new("RGB", (8, 8)).save(path)
+  assert invert(path, tmp_path / "x") == 2
+  assert "is not written in UTF-8; rename" in capsys.readouterr().err
+  assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.slow  # compiles gradients

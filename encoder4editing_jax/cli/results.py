@@ -36,14 +36,19 @@ def places(
     also: other files that are written.
 
   Raises:
-    ConfigError: two names would have one file; or a file is there already, or
-      is one of `reads`.
+    ConfigError: two names would have one file, or one is no text; or a file
+      is there already, or is one of `reads`.
   """
   from encoder4editing_jax.data.pictures import name_of
 
   folder = Path(out)
   if folder.exists() and not folder.is_dir():
     raise ConfigError(f"--out {out} is a file; name a folder.")
+  for name in names:
+    if name != name.encode(errors="replace").decode():  # bytes, to Python
+      raise ConfigError(
+        f"the name {name!a} is not written in UTF-8; rename the file."
+      )
   paths = [folder / f"{name_of(name)}.png" for name in names]
   refuse_twins(names, paths)
   made = [path.with_suffix(ending) for path in paths for ending in endings]
