@@ -114,10 +114,13 @@ def check(directions: Mapping[str, Direction]) -> None:
       )
     if not vector.any():
       raise ValueError(f"direction {name!r} holds only zeros; leave it out.")
-    if mean is not None and np.shape(mean) != vector.shape:
+    if (
+      mean is not None
+      and not np.shape(mean) == vector.shape[-1:] == vector.shape
+    ):
       raise ValueError(
-        f"direction {name!r} has a mean of shape {np.shape(mean)}, not "
-        f"{vector.shape}."
+        f"direction {name!r} has shape {vector.shape} and a mean of shape "
+        f"{np.shape(mean)}; a component has (d,) and (d,)."
       )
 
 
