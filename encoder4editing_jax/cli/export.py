@@ -40,7 +40,7 @@ class ExportArguments:
   """The inverter of drawn faces, and its directions."""
 
   directions: Text = ""
-  """Directions: .npz of arrays by name, or a published .pt file."""
+  """Directions: a file of `e4e directions`, or a published one."""
 
   parts: str = ""
   """Of encoder, generator, edit; by default all that the model has."""
