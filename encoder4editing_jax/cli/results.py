@@ -61,11 +61,12 @@ def refuse_twins(names: Sequence[str], paths: Sequence[Path]) -> None:
   """Raises ConfigError if two of the names have one path."""
   owners: dict[Path, str] = {}
   for path, name in zip(paths, names, strict=True):
-    if (other := owners.setdefault(path, name)) != name:
+    if path in owners:
       raise ConfigError(
-        f"{other} and {name} would both become {path}; rename one, or give "
-        "each its own --out."
+        f"{owners[path]} and {name} would both become {path}; rename one, or "
+        "give each its own --out."
       )
+    owners[path] = name
 
 
 class Results:
