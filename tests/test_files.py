@@ -65,3 +65,9 @@ def test_of_several_files_none_is_replaced_unless_all_can_be(
   with pytest.raises(OSError, match=r"two.txt cannot be written"):
     writing.put(writers, force=True)
   assert one.read_text() == "old" and sorted(tmp_path.iterdir()) == [one]
+
+
+def test_names_that_are_no_text_are_spelled_out(tmp_path):
+  path = tmp_path / "table.csv"
+  files.replace_text(path, os.fsdecode(b"caf\xe9,\xc3\xa9\n"))
+  assert path.read_text("utf-8") == "caf\\udce9,é\n"
