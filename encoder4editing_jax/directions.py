@@ -114,10 +114,13 @@ def check(directions: Mapping[str, Direction]) -> None:
       )
     if not vector.any():
       raise ValueError(f"direction {name!r} holds only zeros; leave it out.")
-    if mean is not None and np.shape(mean) != vector.shape:
+    if (
+      mean is not None
+      and not np.shape(mean) == vector.shape[-1:] == vector.shape
+    ):
       raise ValueError(
-        f"direction {name!r} has a mean of shape {np.shape(mean)}, not "
-        f"{vector.shape}."
+        f"direction {name!r} has shape {vector.shape} and a mean of shape "
+        f"{np.shape(mean)}; a component has (d,) and (d,)."
       )
 
 
@@ -235,6 +238,17 @@ def fitting(
   return {k: v for k, v in directions.items() if k not in lost}, lost
 
 
+def require_fitting(
+  directions: Mapping[str, Any], n_styles: int, style_dim: int
+) -> None:
+  """Raises ValueError if a direction does not fit codes `[n d]`."""
+  for name, given in directions.items():
+    if why := misfit(given, n_styles, style_dim):
+      raise ValueError(
+        f"direction {name!r} {why}; pass the directions of this model."
+      )
+
+
 def as_steps(
   directions: Mapping[str, Any], n_styles: int, style_dim: int
 ) -> dict[str, Float[np.ndarray, "n d"]]:
@@ -250,12 +264,9 @@ def as_steps(
   Raises:
     ValueError: one that does not fit.
   """
+  require_fitting(directions, n_styles, style_dim)
   found = {}
   for name, given in directions.items():
-    if why := misfit(given, n_styles, style_dim):
-      raise ValueError(
-        f"direction {name!r} {why}; pass the directions of this model."
-      )
     vector = np.asarray(getattr(given, "vector", given), np.float32)
     step = np.broadcast_to(vector, (n_styles, style_dim)).copy()
     layers = getattr(given, "layers", None)

@@ -177,7 +177,8 @@ def apply(
 def _coordinate(w_plus: Float[Array, "b n d"], axis: Direction) -> Array:
   """Where codes stand along a component `[b]`."""
   vector, mean = jnp.asarray(axis.vector), jnp.asarray(axis.mean)
-  return (w_plus[:, 0] - mean[None]) @ vector / (vector @ vector)
+  along = jnp.matmul(w_plus[:, 0] - mean[None], vector, precision="highest")
+  return along / jnp.vdot(vector, vector, precision="highest")
 
 
 def set_coordinates(

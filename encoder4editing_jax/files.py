@@ -48,9 +48,12 @@ def to_disk(path: Path) -> None:
 
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:
-  """Writes a text file, see `replacing`."""
+  """Writes a text file in UTF-8, see `replacing`.
+
+  Names of files that are no UTF-8 are spelled out (a backslash, udcXX).
+  """
   with replacing(path) as unfinished:
-    unfinished.write_text(text)
+    unfinished.write_text(text, "utf-8", "backslashreplace")
 
 
 def reason(error: Exception) -> str:

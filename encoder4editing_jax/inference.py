@@ -222,7 +222,7 @@ def save_latents(path: str | os.PathLike[str], latents: Latents) -> None:
     raise ValueError("a name occurs twice among the codes; rename one.")
   seed = -1 if latents.noise_seed is None else latents.noise_seed
   arrays: dict[str, Any] = {
-    f"w_plus/{name}": np.float32(w)
+    f"w_plus/{name}": np.asarray(w, np.float32)
     for name, w in zip(latents.names, latents.w_plus, strict=True)
   }
   arrays |= {

@@ -171,7 +171,10 @@ def runs_here(manifest: Mapping[str, Any]) -> bool:
 def _distance(ours: Any, theirs: Any) -> float:
   """The largest over all outputs; NaN if there is one in either."""
   pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
-  return max(float(jnp.abs(a - b).max() / jnp.abs(b).max()) for a, b in pairs)
+  # not Python's max, which goes by the order of what is no number
+  return float(
+    np.max([jnp.abs(a - b).max() / jnp.abs(b).max() for a, b in pairs])
+  )
 
 
 def _results(

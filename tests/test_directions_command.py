@@ -13,6 +13,7 @@ from test_demo_session import tiny_inverter
 
 import encoder4editing_jax as e4e
 from encoder4editing_jax import cli, converters, editing, faceworld, inference
+from encoder4editing_jax.cli.labels import Codes, paired
 from encoder4editing_jax.demo.engine import Engine
 from encoder4editing_jax.editing import Direction
 
@@ -102,7 +103,7 @@ def test_directions_that_leave_others_alone(folder, tmp_path, capsys):
   assert float(before["hair_length"].notes["R2"]) > 0.5
   assert "held-out R2" in capsys.readouterr().out
   assert run("find", *find) == 2
-  assert "add --overwrite" in capsys.readouterr().err
+  assert "or --overwrite" in capsys.readouterr().err
   assert run("find", *find, "--without", "background", "--overwrite") == 0
   after = e4e.directions.load(out)
   hair, ground = (after[name].vector for name in HEADS)
@@ -301,6 +302,19 @@ def labels(tmp_path, *lines):
   path = tmp_path / "labels.csv"
   path.write_text("\n".join(lines), errors="surrogateescape")
   return path
+
+
+def test_dots_in_names_of_pictures_are_no_endings():
+  codes = Codes(("a", "a.b"), np.zeros((2, 3)), "")
+  pairs, lost = paired(codes, {"smile": {"a.c": 1.0, "a.b.png": 0.0}})
+  assert pairs == {"smile": ([1], [0.0])}
+  assert lost["labels without codes"] == ["a.c"]
+
+
+def test_components_are_of_one_style():
+  axis = Direction(np.ones((1, 4)), mean=np.zeros((1, 4)))
+  with pytest.raises(ValueError, match=r"a component has \(d,\) and \(d,\)"):
+    e4e.directions.check({"pc0": axis})
 
 
 ROWS = [f"{k},{k % 2}" for k in range(20)]

@@ -70,6 +70,15 @@ def test_other_weights_are_seen_to_differ(net, served):
   assert errors[3] > 1e-3
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_nan_in_any_result_is_a_difference(place):
+  results = [jnp.ones((1, 2)), jnp.ones((1, 3))]
+  results[place] = results[place].at[0, 0].set(jnp.nan)
+  good = jnp.ones((1, 2)), jnp.ones((1, 3))
+  assert np.isnan(serving._distance(results, good))
+  assert serving._distance(good, good) == 0
+
+
 def test_the_manifest_says_how_programs_are_called(net, folder):
   manifest = json.loads((folder / "manifest.json").read_text())
   assert manifest["platforms"] == ["cpu", "cuda", "tpu"]

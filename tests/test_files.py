@@ -73,3 +73,9 @@ def test_reasons_are_one_line_without_the_path(tmp_path):
   assert files.reason(found.value) == "no such file or directory"
   assert files.reason(ValueError("two\n  lines")) == "two lines"
   assert files.reason(ValueError()) == "ValueError"
+
+
+def test_names_that_are_no_text_are_spelled_out(tmp_path):
+  path = tmp_path / "table.csv"
+  files.replace_text(path, os.fsdecode(b"caf\xe9,\xc3\xa9\n"))
+  assert path.read_text("utf-8") == "caf\\udce9,é\n"

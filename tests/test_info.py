@@ -14,6 +14,7 @@ from encoder4editing_jax import (
   cli,
   clips,
   converters,
+  directions,
   faceworld,
   identifying,
   inference,
@@ -23,6 +24,7 @@ from encoder4editing_jax.config import Config
 from encoder4editing_jax.converters import kinds
 from encoder4editing_jax.data.building import build
 from encoder4editing_jax.data.shards import Recipe
+from encoder4editing_jax.editing import Direction
 from encoder4editing_jax.identifying import checkpoints
 from encoder4editing_jax.metrics import fid
 from encoder4editing_jax.training.checkpoint import save_config
@@ -84,8 +86,8 @@ FILES = {
     lambda path: np.savez(
       path, mean=np.ones((1, 4)), comp=np.ones((2, 1, 4)), std=np.ones(2)
     ),
-    "principal components",
-    None,
+    "principal components of styles (GANSpace): pc0, pc1",
+    "--directions",
   ),
   "config": (
     "config.json",
@@ -150,6 +152,31 @@ def test_a_clip_of_video(tmp_path, capsys):
   pytest.importorskip("av")
   clips.save_clip(tmp_path / "a.mp4", [np.zeros((16, 16, 3), np.uint8)] * 3)
   assert "MP4" in tell(tmp_path / "a.mp4", capsys)["what"]
+
+
+@pytest.mark.parametrize("suffix", directions.SUFFIXES)
+def test_directions_of_this_library(suffix, tmp_path, capsys):
+  path, mean = tmp_path / f"mine{suffix}", np.zeros(8)
+  smile = Direction(np.ones(8), (0, 1))
+  directions.save(
+    path, {"smile": smile, "pc0": Direction(np.ones(8), mean=mean)}
+  )
+  found = tell(path, capsys)
+  assert found["kind"] == "directions" and "smile, pc0" in found["what"]
+  assert found["shapes"] == {"smile": [8], "pc0": [8]}
+
+
+def test_directions_of_sefa(tmp_path, capsys):
+  np.savez(tmp_path / "s.npz", boundaries=np.eye(2, 8), values=np.ones(2))
+  assert "sefa0, sefa1" in tell(tmp_path / "s.npz", capsys)["what"]
+
+
+@pytest.mark.parametrize("kind", ["heic", "avif"])
+def test_pictures_that_no_command_opens(kind, tmp_path, capsys):
+  path = tmp_path / f"photo.{kind}"
+  path.write_bytes(b"\0\0\0\x20ftyp" + kind.encode() + bytes(600))
+  assert cli.main(["info", str(path)]) == 2
+  assert f"no command opens {kind.upper()}; save" in capsys.readouterr().err
 
 
 def test_networks_of_this_library(tmp_path, capsys):

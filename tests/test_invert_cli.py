@@ -1,6 +1,7 @@
 """`e4e invert` and `e4e edit` with the generator of drawn faces."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from test_compiling import compilations
 
 from encoder4editing_jax import cli, faceworld, inference, weights
 from encoder4editing_jax.cli import results
+from encoder4editing_jax.config import ConfigError
 from encoder4editing_jax.data import pictures
 from encoder4editing_jax.models.lpips import LPIPS
 
@@ -178,6 +180,19 @@ def test_two_files_of_one_name_are_both_named(inverted, tmp_path, capsys):
   assert "rename one" in error and not (tmp_path / "x").exists()
 
 
+def test_one_name_twice_is_two_files():
+  with pytest.raises(ConfigError, match="a-b and a-b would both become"):
+    results.places("nowhere", ["a-b", "a-b"], False)
+
+
+def test_names_that_no_archive_takes_are_met_before_work(tmp_path, capsys):
+  path = tmp_path / os.fsdecode(b"caf\xe9.png")
+  Image.new("RGB", (8, 8)).save(path)
+  assert invert(path, tmp_path / "x") == 2
+  assert "is not written in UTF-8; rename" in capsys.readouterr().err
+  assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.slow  # compiles gradients
 def test_every_picture_gets_a_generator_of_its_own(inverted, tmp_path, capsys):
   folder, out, _ = inverted
@@ -242,9 +257,9 @@ def test_every_picture_gets_a_generator_of_its_own(inverted, tmp_path, capsys):
   ],
 )
 def test_mistakes_write_nothing(argv, message, inverted, tmp_path, capsys):
-  _, out, _ = inverted
+  folder, out, _ = inverted
   if argv[:2] == ["invert", "--demo"] and "OUT" in argv:
-    argv = ["invert", str(out / "dark.png"), *argv[1:]]
+    argv = ["invert", str(folder / "dark.png"), *argv[1:]]
   paths = {"OUT": out, "NEW": tmp_path / "new", "LATENTS": out / "latents.npz"}
   assert cli.main([str(paths.get(word, word)) for word in argv]) == 2
   assert message in capsys.readouterr().err

@@ -83,7 +83,9 @@ def write_tuned(
     latents = inference.Latents((path.stem,), pivot, None, digest, 1)
     painted = inference.paint(tuned, pivot, batch=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights.save(tuned, path.with_suffix(".safetensors"))
-    inference.save_latents(path.with_suffix(".npz"), latents)
+    files = [path.with_suffix(".safetensors"), path.with_suffix(".npz")]
+    weights.save(tuned, files[0])
+    inference.save_latents(files[1], latents)
+    results.written += files
     results.add([path], pivot, painted)
     pace.add(1)

@@ -139,12 +139,14 @@ def paired(
   Raises:
     ConfigError: no name has a partner, or two have the same.
   """
+  from encoder4editing_jax.data.pictures import name_of
+
   place = {name: k for k, name in enumerate(codes.names)}
   named = {name for column in labels.values() for name in column}
   where: dict[str, int] = {}
   taken: set[int] = set()
   for name in sorted(named):
-    k = place.get(name, place.get(Path(name).stem))
+    k = place.get(name, place.get(name_of(name)))
     if k is None:
       continue
     if k in taken:

@@ -36,14 +36,19 @@ def places(
     also: other files that are written.
 
   Raises:
-    ConfigError: two names would have one file; or a file is there already, or
-      is one of `reads`.
+    ConfigError: two names would have one file, or one is no text; or a file
+      is there already, or is one of `reads`.
   """
   from encoder4editing_jax.data.pictures import names_of
 
   folder = Path(out)
   if folder.exists() and not folder.is_dir():
     raise ConfigError(f"--out {out} is a file; name a folder.")
+  for name in names:
+    if name != name.encode(errors="replace").decode():  # bytes, to Python
+      raise ConfigError(
+        f"the name {name!a} is not written in UTF-8; rename the file."
+      )
   paths = [folder / f"{name}.png" for name in names_of(names)]
   refuse_twins(names, paths)
   made = [path.with_suffix(ending) for path in paths for ending in endings]
@@ -56,11 +61,12 @@ def refuse_twins(names: Sequence[str], paths: Sequence[Path]) -> None:
   """Raises ConfigError if two of the names have one path."""
   owners: dict[Path, str] = {}
   for path, name in zip(paths, names, strict=True):
-    if (other := owners.setdefault(path, name)) != name:
+    if path in owners:
       raise ConfigError(
-        f"{other} and {name} would both become {path}; rename one, or give "
-        "each its own --out."
+        f"{owners[path]} and {name} would both become {path}; rename one, or "
+        "give each its own --out."
       )
+    owners[path] = name
 
 
 class Results:

@@ -206,9 +206,14 @@ def _header(data: bytes, max_megapixels: float) -> Image.Image:
   return image
 
 
+def foreign(data: bytes) -> str | None:
+  """The name of a format that is not opened, by how the bytes begin."""
+  return _FOREIGN.get(data[4:12])
+
+
 def _what_else(data: bytes) -> str:
   """Why there is no picture in bytes that no decoder knows."""
-  if kind := _FOREIGN.get(data[4:12]):
+  if kind := foreign(data):
     return f"it is {kind}; save it as JPEG or PNG"
   if data.lstrip()[:1] == b"<":
     return "it is a web page or SVG, no picture of pixels"

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, UInt8
 
 from encoder4editing_jax import editing, finding, inference
 from encoder4editing_jax.converters import edits
-from encoder4editing_jax.directions import misfit
+from encoder4editing_jax.directions import require_fitting
 from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training.pictures import to_bytes
 
@@ -67,18 +67,14 @@ class Engine:
 
 def _fitting(found: dict[str, Any], generator: Any) -> dict[str, Any]:
   """Directions that fit a generator; sliders go steps, to no coordinate."""
-  n, d = generator.n_styles, generator.style_dim
   if not found:
     count = min(COMPONENTS, generator.style_dim)
     axes = finding.principal(generator, 2000, count, key=jax.random.key(0))
     found = edits.components_as_edits(axes)
+  require_fitting(found, generator.n_styles, generator.style_dim)
   made: dict[str, Any] = {}
   bare = 0
   for name, given in found.items():
-    if why := misfit(given, n, d):
-      raise ValueError(
-        f"direction {name!r} {why}; pass the directions of this model."
-      )
     if not isinstance(given, editing.Direction):
       made[name] = jnp.asarray(given)
       continue

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from encoder4editing_jax import converters
+from encoder4editing_jax import converters, directions
 from encoder4editing_jax.converters.kinds import Kind
 from encoder4editing_jax.converters.recognition import identify
 from encoder4editing_jax.identifying.found import (
@@ -18,6 +18,7 @@ from encoder4editing_jax.identifying.found import (
 )
 
 FEATURES = ("arcface", "moco", "inception")
+SHOWN = 14  # names of directions
 
 
 def look(path: Path) -> Found:
@@ -39,15 +40,12 @@ def look(path: Path) -> Found:
     matches = identify(checkpoint)
   except ValueError as error:
     try:
-      return _directions(path, checkpoint)
+      return edits(path)
     except ValueError:
       raise ValueError(f"{path}: {error}") from None
   kind = matches[0].kind
   if kind.name in ("direction", "pca"):
-    try:
-      return _directions(path, checkpoint)
-    except ValueError as error:
-      raise ValueError(f"{path}: {error}") from None
+    return edits(path)
   also = {m.kind.part: m.kind.what for m in matches[1:] if m.kind.part}
   facts: dict[str, Any] = {"also": also} if also else {}
   if kind.advice:
@@ -66,11 +64,17 @@ def _commands(kind: Kind) -> tuple[str, ...]:
   return (CONVERT,) if kind.converter else ()
 
 
-def _directions(path: Path, checkpoint: Any) -> Found:
-  found = converters.to_directions(checkpoint, path.stem)
-  facts = {"shapes": {k: list(np.shape(v)) for k, v in found.items()}}
-  if "components" in found:
-    what = "principal components of styles (GANSpace)"
-    return Found("pca", what, facts, ())
-  names = ", ".join(found)
-  return Found("directions", f"directions of edits: {names}", facts, DIRECTIONS)
+def edits(path: Path) -> Found:
+  """Directions of any kind, by the names that commands know them by.
+
+  Raises:
+    ValueError: it holds something else.
+  """
+  found = directions.load(path)
+  shapes = {name: list(np.shape(one.vector)) for name, one in found.items()}
+  names = ", ".join([*found][:SHOWN]) + ", ..." * (len(found) > SHOWN)
+  if all(one.mean is not None for one in found.values()):
+    what = f"principal components of styles (GANSpace): {names}"
+    return Found("pca", what, {"shapes": shapes}, DIRECTIONS)
+  what = f"directions of edits: {names}"
+  return Found("directions", what, {"shapes": shapes}, DIRECTIONS)

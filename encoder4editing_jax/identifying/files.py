@@ -34,6 +34,9 @@ def look(path: Path) -> Found:
     start = file.read(512)
   if not start:
     raise ValueError(f"{path}: the file is empty.")
+  header = weights.read_header(path)
+  if isinstance(header, dict) and "directions" in header:
+    return checkpoints.edits(path)
   if weights.is_native(path):
     return _network(path)
   for told in (_picture, _clip, _text, _archive, _records):
@@ -72,9 +75,13 @@ def _picture(path: Path, _: bytes) -> Found | None:
   return Found("picture", f"a picture ({kind}), {size}", facts, PICTURE)
 
 
-def _clip(_: Path, start: bytes) -> Found | None:
-  if start[4:8] != b"ftyp" or start[8:12] in (b"heic", b"heix", b"mif1"):
+def _clip(path: Path, start: bytes) -> Found | None:
+  if start[4:8] != b"ftyp":
     return None
+  if kind := images.foreign(start):
+    raise ValueError(
+      f"{path}: no command opens {kind}; save it as JPEG or PNG."
+    )
   return Found("clip", "a clip (MP4 or the like); no command takes it", {})
 
 
