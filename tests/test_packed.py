@@ -58,6 +58,15 @@ def test_a_packed_block_is_the_same_function(given):
   close(call(by_tpus(block), values), call(block, values))
 
 
+def test_in_bfloat16_too(given):
+  block, values = given
+  half = values | {"x": values["x"].astype(jnp.bfloat16)}
+  found = call(by_tpus(block), half)
+  assert [x.dtype for x in found] == [jnp.bfloat16, jnp.float32]
+  for one, other in zip(found, call(block, values), strict=True):
+    close(one.astype(jnp.float32), other, 4e-2)
+
+
 def test_its_gradients_are_the_same(given):
   block, values = given
 

@@ -99,7 +99,7 @@ def chunks(items: Iterable[Any], n: int) -> Iterator[list[Any]]:
 def open_batches(
   paths: Iterable[FilePath], size: tuple[int, int], batch: int
 ) -> Iterator[Opened]:
-  """Opens picture files, resized, a batch ahead of the one that is in use.
+  """Opens picture files, resized, up to two batches ahead of that in use.
 
   Yields:
     Full batches, but for the last; `failed` names what could not be read since
