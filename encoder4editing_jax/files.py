@@ -58,6 +58,7 @@ def reason(error: Exception) -> str:
 
   Errors of the system without their number and path.
   """
-  system = isinstance(error, OSError) and error.filename and error.strerror
-  text = error.strerror.lower() if system else str(error)
+  text = str(error)
+  if isinstance(error, OSError) and error.filename and error.strerror:
+    text = error.strerror.lower()
   return " ".join(text.split()) or type(error).__name__
