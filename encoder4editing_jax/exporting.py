@@ -73,7 +73,7 @@ def _check(folder: Path, platforms: Sequence[str], overwrite: bool) -> None:
     raise FileExistsError(f"{folder} is a file; name a folder.")
   if (there := _ours(folder)) and not overwrite:
     raise FileExistsError(
-      f"{there[0]} is there already; name another folder, or --overwrite."
+      f"{there[0]} is there already; name another folder, or add --overwrite."
     )
 
 

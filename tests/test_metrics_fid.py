@@ -71,7 +71,7 @@ def test_batches_do_not_matter(batch):
 
 def test_statistics_of_less_than_two_are_refused():
   one = fid.Accumulator()
-  with pytest.raises(ValueError, match="FID of 0 pictures"):
+  with pytest.raises(ValueError, match="FID needs 2 pictures or more, not 0"):
     one.statistics()
   one.add(np.zeros((1, 3)))
   with pytest.raises(ValueError, match="2 or more"):

@@ -110,7 +110,7 @@ def refuse_replacing(
       )
     if not overwrite and path.exists():
       raise ConfigError(
-        f"{path} is there already; name another --out, or --overwrite."
+        f"{path} is there already; name another --out, or add --overwrite."
       )
 
 
