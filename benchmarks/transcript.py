@@ -94,7 +94,7 @@ PARTS: dict[str, tuple[tuple[int, str], ...]] = {
   ),
   "A folder of 100 mixed files": (
     (1, "e4e align mixed --landmarks landmarks.json --size 64 --out crops"),
-    (1, "e4e unalign crops --out pasted"),
+    (0, "e4e unalign crops --out pasted"),
     (1, "e4e invert mixed --demo --out inverted"),
     (0, "e4e edit inverted/latents.npz --demo --edit smile=1.5 --out happy"),
     (0, "e4e mix inverted/latents.npz --random 2 --demo --out mixed_styles"),
