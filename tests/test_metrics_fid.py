@@ -74,7 +74,7 @@ def test_statistics_of_less_than_two_are_refused():
   with pytest.raises(ValueError, match="FID needs 2 pictures or more, not 0"):
     one.statistics()
   one.add(np.zeros((1, 3)))
-  with pytest.raises(ValueError, match="2 or more"):
+  with pytest.raises(ValueError, match="2 pictures or more"):
     one.statistics()
 
 
