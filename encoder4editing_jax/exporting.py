@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -112,7 +113,7 @@ def write(
     ValueError: parts, platforms or directions that do not fit.
     FileExistsError: there is an export already.
     ModuleNotFoundError: flatbuffers is not installed.
-    OSError: the disk does not take it; the folder is then no export.
+    OSError: the disk does not take it; what was there stays.
   """
   folder = Path(folder)
   generator = programs.generator_of(net)
@@ -130,8 +131,6 @@ def write(
     began = time.perf_counter()
     exports[name] = _export(net, program, arrays, platforms)
     seconds[name] = time.perf_counter() - began
-  for path in _ours(folder):  # the manifest first: what is left is no export
-    path.unlink()
   manifest: dict[str, Any] = {
     "format": FORMAT,
     "encoder4editing_jax": __version__,
@@ -141,13 +140,19 @@ def write(
     "iterations": iterations,
     "directions": list(named) if "edit" in parts else [],
     "generator": inference.fingerprint(generator),
-    "weights": _keep_weights(folder / WEIGHTS, arrays),
-    "programs": {
-      name: _keep_program(folder / f"{name}{SUFFIX}", chosen[name], exported)
-      for name, exported in exports.items()
-    },
   }
-  files.replace_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+  with tempfile.TemporaryDirectory(prefix=".unfinished", dir=folder) as name:
+    made = Path(name)
+    manifest["weights"] = _keep_weights(made / WEIGHTS, arrays)
+    manifest["programs"] = {
+      name: _keep_program(made / f"{name}{SUFFIX}", chosen[name], exported)
+      for name, exported in exports.items()
+    }
+    files.replace_text(made / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    for path in _ours(folder):  # the manifest first: what is left is no export
+      path.unlink()
+    for path in reversed(_ours(made)):  # and last
+      path.replace(folder / path.name)
   return Written(manifest, seconds)
 
 

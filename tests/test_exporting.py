@@ -237,6 +237,20 @@ def test_a_folder_keeps_what_is_not_ours(net, folder, tmp_path):
   }
 
 
+def test_an_export_that_fails_leaves_the_one_before(net, tmp_path, monkeypatch):
+  options = {"parts": ["generator"], "platforms": ["cpu"]}
+  exporting.write(net, tmp_path, **options)
+  before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+  def full(*_):
+    raise OSError("no space left on device")
+
+  monkeypatch.setattr(exporting.files, "replace_text", full)
+  with pytest.raises(OSError, match="no space"):
+    exporting.write(net, tmp_path, overwrite=True, **options)
+  assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [

@@ -95,7 +95,7 @@ def text(card: str, found: dict[str, Any]) -> str:
   lines = [f"{card} on {found['target']}, batch {whole}{each}"]
   lines += [f"note: {line}" for line in found["notes"]]
   if found["estimated_because"]:
-    lines.append(f"note: estimated, {found['estimated_because']}")
+    lines.append(f"note: estimated: {found['estimated_because']}")
   lines += ["", f"parameters: {parameters}", "", "memory of each device, MB"]
   lines += [f"  {k:<24}{v / 1e6:10.1f}" for k, v in parts.items() if v]
   lines += [

@@ -90,7 +90,7 @@ def plan(
   batch = check_batch(config, target)
   rough = estimated(outline, target, batch)
   double = estimated(outline, target, 2 * batch)
-  slope, why = slope_of(rough, double), "not asked for"
+  slope, why = slope_of(rough, double), "no compiler was asked"
   step, tries = rough, 64
   measure = line_through(outline, target, rough, double)
   if compile and compiles:
