@@ -103,7 +103,7 @@ def test_directions_that_leave_others_alone(folder, tmp_path, capsys):
   assert float(before["hair_length"].notes["R2"]) > 0.5
   assert "held-out R2" in capsys.readouterr().out
   assert run("find", *find) == 2
-  assert "or --overwrite" in capsys.readouterr().err
+  assert "--overwrite" in capsys.readouterr().err
   assert run("find", *find, "--without", "background", "--overwrite") == 0
   after = e4e.directions.load(out)
   hair, ground = (after[name].vector for name in HEADS)
