@@ -11,6 +11,7 @@ import math
 import random
 
 import baseline
+import baseline_encoder
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,11 +60,11 @@ class Lpips(nn.Module):
     return total.mean()
 
 
-class ArcFace(baseline.Body):
+class ArcFace(baseline_encoder.Body):
   """Pictures to unit vectors."""
 
   def __init__(
-    self, layers: int = 50, channels=baseline.CHANNELS, d=512, side=112
+    self, layers: int = 50, channels=baseline_encoder.CHANNELS, d=512, side=112
   ):
     super().__init__(layers, channels)
     c, self.side, cells = channels[-1], side, (-(-side // 16)) ** 2
@@ -166,7 +167,7 @@ class Trainer:
 
   def __init__(
     self,
-    encoder: baseline.Encoder,
+    encoder: baseline_encoder.Encoder,
     generator: baseline.Generator,
     weights: dict[str, float],
     *,

@@ -123,6 +123,7 @@ def make_torch(
 ) -> tuple[Callable[[], Any], dict[str, Any]]:
   """The baseline, in float32 whatever `dtype` is."""
   import baseline
+  import baseline_encoder
   import torch
 
   del dtype
@@ -130,7 +131,9 @@ def make_torch(
   device = "cuda" if torch.cuda.is_available() else "cpu"
   x = torch.randn(*shape(kind, size, batch), device=device)
   if kind in ("encoder", "invert"):
-    encoder = baseline.Encoder(18 if kind == "encoder" else styles(size))
+    encoder = baseline_encoder.Encoder(
+      18 if kind == "encoder" else styles(size)
+    )
     encoder = encoder.eval().to(device)
     x = x.permute(0, 3, 1, 2).contiguous()
   if kind != "encoder":
@@ -167,6 +170,7 @@ def make(side: str, kind: str, **case: Any) -> Any:
 def difference(size: int) -> float:
   """The largest difference, relative to the largest value, of both sides."""
   import baseline
+  import baseline_encoder
   import jax
   import numpy as np
   import torch
@@ -179,7 +183,7 @@ def difference(size: int) -> float:
   mean = torch.from_numpy(np.array(net.w_avg[...]))
   theirs = torch.nn.ModuleDict(
     {
-      "encoder": baseline.Encoder(len(mean)),
+      "encoder": baseline_encoder.Encoder(len(mean)),
       "decoder": baseline.Generator(size),
     }
   ).eval()

@@ -136,6 +136,7 @@ def make_torch(
 ) -> tuple[Callable[[], Any], dict[str, Any]]:
   """The baseline."""
   import baseline
+  import baseline_encoder
   import baseline_training as training
   import torch
 
@@ -145,12 +146,12 @@ def make_torch(
   n = networks.styles(size)
   if tiny:
     layers, channels = TINY["num_layers"], TINY["channels"]
-    encoder = baseline.Encoder(n, image, 8, layers, channels)
+    encoder = baseline_encoder.Encoder(n, image, 8, layers, channels)
     generator = baseline.Generator(size, 256, 8, 8, 2)
     face = training.ArcFace(layers, channels, side=image // 2)
   else:
     encoder, generator, face = (
-      baseline.Encoder(n),
+      baseline_encoder.Encoder(n),
       baseline.Generator(size),
       None,
     )

@@ -141,19 +141,29 @@ def write(
     "directions": list(named) if "edit" in parts else [],
     "generator": inference.fingerprint(generator),
   }
-  with tempfile.TemporaryDirectory(prefix=".unfinished", dir=folder) as name:
-    made = Path(name)
-    manifest["weights"] = _keep_weights(made / WEIGHTS, arrays)
-    manifest["programs"] = {
-      name: _keep_program(made / f"{name}{SUFFIX}", chosen[name], exported)
-      for name, exported in exports.items()
-    }
-    files.replace_text(made / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+  with tempfile.TemporaryDirectory(prefix=".unfinished", dir=folder) as made:
+    _keep(Path(made), manifest, arrays, chosen, exports)
     for path in _ours(folder):  # the manifest first: what is left is no export
       path.unlink()
-    for path in reversed(_ours(made)):  # and last
+    for path in reversed(_ours(Path(made))):  # and last
       path.replace(folder / path.name)
   return Written(manifest, seconds)
+
+
+def _keep(
+  folder: Path,
+  manifest: dict[str, Any],
+  arrays: Mapping[str, np.ndarray],
+  chosen: Mapping[str, programs.Program],
+  exports: Mapping[str, export.Exported],
+) -> None:
+  """Writes all files of an export, and says of them in the manifest."""
+  manifest["weights"] = _keep_weights(folder / WEIGHTS, arrays)
+  manifest["programs"] = {
+    name: _keep_program(folder / f"{name}{SUFFIX}", chosen[name], exported)
+    for name, exported in exports.items()
+  }
+  files.replace_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 @contextlib.contextmanager

@@ -65,10 +65,11 @@ def load(module, state, prefix=""):
 def make_baseline(inverter):
   torch = pytest.importorskip("torch", reason="PyTorch is not installed")
   import baseline
+  import baseline_encoder
 
   torch.set_num_threads(1)
   state = converters.from_inverter(inverter)["state_dict"]
-  encoder = baseline.Encoder(8, 32, 8, 10, SMALL["channels"])
+  encoder = baseline_encoder.Encoder(8, 32, 8, 10, SMALL["channels"])
   return (
     load(encoder, state, "encoder.").eval(),
     load(baseline.Generator(32, 256, 8, 8, 2), state, "decoder.").eval(),

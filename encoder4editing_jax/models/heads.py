@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from encoder4editing_jax import phases
 from encoder4editing_jax.models.layers import uniform_init
 
 SLOPE = 0.01  # PyTorch's default, not StyleGAN's 0.2
@@ -65,13 +66,8 @@ def _side_by_side(
 ) -> Float[Array, "n b h2 w2 d"]:
   """One convolution whose outputs are those of all heads side by side."""
   n, _, _, c, d = kernel.shape
-  y = jax.lax.conv_general_dilated(
-    x,
-    kernel.transpose(1, 2, 3, 0, 4).reshape(3, 3, c, n * d),
-    (2, 2),
-    ((1, 1), (1, 1)),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
+  side_by_side = kernel.transpose(1, 2, 3, 0, 4).reshape(3, 3, c, n * d)
+  y = phases.conv(x, side_by_side, 1, stride=2)
   return jnp.moveaxis(y.reshape(*y.shape[:3], n, d), 3, 0)
 
 

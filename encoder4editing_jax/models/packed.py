@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encoder4editing_jax import ops
+from encoder4editing_jax import ops, phases
 from encoder4editing_jax.models.layers import clamp
 
 SMALLEST = 256
@@ -66,8 +66,8 @@ def upsampling_kernel(
   rows = _with_fir()
   taps = jnp.einsum("sa,tb,abio->stio", rows, rows, kernel, precision="highest")
   # odd taps meet samples where even outputs stand, even taps for odd ones
-  phases = [taps[1 - r :: 2, 1 - c :: 2] for r in range(2) for c in range(2)]
-  return jnp.concatenate(phases, axis=3)
+  parts = [taps[1 - r :: 2, 1 - c :: 2] for r in range(2) for c in range(2)]
+  return jnp.concatenate(parts, axis=3)
 
 
 def packed_kernel(kernel: Float[Array, "3 3 i o"]) -> Float[Array, "3 3 i4 o4"]:
@@ -99,10 +99,7 @@ def _styled(
   else:
     full, scale = packed_kernel(kernel), _four(scale)
   x = x * scale[:, None, None].astype(x.dtype)
-  x = jax.lax.conv_general_dilated(
-    *(x, full.astype(x.dtype), (1, 1), [(1, 1)] * 2),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )
+  x = phases.conv(x, full.astype(x.dtype), 1)
   x = x * _four(gain)[:, None, None].astype(x.dtype)
   if noise is not None:
     maps = (layer.noise_strength[...] * pack(noise)).astype(x.dtype)
