@@ -36,6 +36,10 @@ def serve(make: Make, case: dict[str, Any]) -> None:
   def answer(**facts: Any) -> None:
     print(json.dumps(facts), file=out, flush=True)
 
+  if case.get("side") == "jax":
+    from encoder4editing_jax.cli.memory import keep_memory
+
+    keep_memory()  # as our commands do
   run, facts = make(**case)
   began = time.perf_counter()
   run()
@@ -165,10 +169,11 @@ def _processor() -> str:
 def say(head: Mapping[str, Any]) -> None:
   """The header as a line."""
   versions = ", ".join(f"{k} {v}" for k, v in head["versions"].items())
-  allocator = "default" if head["allocator"] == "default" else "tuned"
+  default = head["allocator"] == "default"
+  allocator = "memory kept by ours" if default else "tuned allocator"
   print(
     f"{head['date']}: {head['machine']}, {head['device']}, load "
-    f"{head['load']}, {versions}, {allocator} allocator\n",
+    f"{head['load']}, {versions}, {allocator}\n",
     flush=True,
   )
 

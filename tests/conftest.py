@@ -17,6 +17,9 @@ FLAGS = (
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))
 # Tests measure and kill what compiles, and leave nobody's home full of it.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# A name of the allocator's own, so that commands leave it alone: test processes
+# run hundreds of programs, and are to give memory back.
+os.environ["MALLOC_PERTURB_"] = "0"
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402

@@ -20,6 +20,7 @@ from encoder4editing_jax.cli.edit import edit_command
 from encoder4editing_jax.cli.evaluate import evaluate_command
 from encoder4editing_jax.cli.export import export_command
 from encoder4editing_jax.cli.invert import invert_command
+from encoder4editing_jax.cli.memory import keep_memory
 from encoder4editing_jax.cli.mix import mix_command
 from encoder4editing_jax.cli.parsing import nearest
 from encoder4editing_jax.cli.plan import plan_command
@@ -109,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What is compiled for devices that are not there cannot be read again.
     if verb != "plan" and not {"-h", "--help"} & set(words):
       keep_compiled()
+    keep_memory()
     return verbs[verb](words[1:])
   except (ImportError, OSError, ValueError) as error:
     print(f"error: {_told(error)}", file=sys.stderr)

@@ -1,0 +1,33 @@
+"""Memory that was used stays with the process: its pages are faulted in once.
+
+XLA:CPU asks for its buffers anew whenever a program runs. glibc gives large
+ones back to the kernel as soon as they are free, and the next run touches fresh
+pages, one fault each: a third of a training step (docs/performance.md). For
+programs, not for the library, as `cli.cache`.
+"""
+
+import ctypes
+import os
+import platform
+
+# Of mallopt(3): one heap for all threads, which is never trimmed, and nothing
+# beside it.
+SETTINGS = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM": (-1, -1)}
+
+
+def keep_memory() -> bool:
+  """Tells the allocator to keep what is free.
+
+  Whoever sets one of the allocator's own variables (`MALLOC_..._`, or
+  `glibc.malloc` in `GLIBC_TUNABLES`) decides himself: nothing is changed then.
+
+  Returns:
+    Whether it was told: not on systems without glibc.
+  """
+  names = [name for name in os.environ if name.startswith("MALLOC_")]
+  if names or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+    return False
+  if platform.libc_ver()[0] != "glibc":
+    return False
+  mallopt = ctypes.CDLL(None).mallopt
+  return all(mallopt(*setting) == 1 for setting in SETTINGS.values())
