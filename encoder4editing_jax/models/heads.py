@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import phases
-from encoder4editing_jax.models.layers import uniform_init
+from encoder4editing_jax.models.layers import normal, uniform_init
 
 SLOPE = 0.01  # PyTorch's default, not StyleGAN's 0.2
 
@@ -140,7 +140,7 @@ class StyleHeads(nnx.Module):
       )
       in_features = style_dim
     shape = (n, style_dim, style_dim)
-    self.linear_kernel = nnx.Param(jax.random.normal(rngs.params(), shape))
+    self.linear_kernel = nnx.Param(normal(rngs.params(), shape))
     self.linear_bias = nnx.Param(jnp.zeros((n, style_dim)))
 
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n d"]:

@@ -5,7 +5,7 @@ section 4.1): weights are stored at unit variance and scaled at run time.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -37,6 +37,12 @@ def clamp(x: Float[Array, "*b c"], limit: float | None) -> Float[Array, "*b c"]:
   return x if limit is None else jnp.clip(x, -limit, limit)
 
 
+def normal(key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
+  """`jax.random.normal`, drawn flat: the same numbers, and XLA:CPU compiles
+  one axis three times as fast as four."""
+  return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
+
+
 class EqualLinear(nnx.Module):
   """`x @ (kernel * lr_mul / sqrt(in)) + bias * lr_mul`, kernel `[i o]`.
 
@@ -55,7 +61,7 @@ class EqualLinear(nnx.Module):
     rngs: nnx.Rngs,
   ):
     shape = (in_features, out_features)
-    self.kernel = nnx.Param(jax.random.normal(rngs.params(), shape) / lr_mul)
+    self.kernel = nnx.Param(normal(rngs.params(), shape) / lr_mul)
     self.bias = nnx.Param(jnp.full((out_features,), bias_init))
     self.lr_mul = lr_mul
     self.activate = activate
@@ -84,7 +90,7 @@ class EqualConv(nnx.Module):
     rngs: nnx.Rngs,
   ):
     shape = (kernel_size, kernel_size, in_features, out_features)
-    self.kernel = nnx.Param(jax.random.normal(rngs.params(), shape))
+    self.kernel = nnx.Param(normal(rngs.params(), shape))
     self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
     self.stride = stride
     self.padding = padding
@@ -110,7 +116,8 @@ def uniform_init(fan_in: int) -> Callable[..., Array]:
   def init(
     key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
   ) -> Array:
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
+    flat = jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound)
+    return flat.reshape(shape)  # see `normal`
 
   return init
 

@@ -10,7 +10,6 @@ shares its style with the next block's first convolution.
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -21,6 +20,7 @@ from encoder4editing_jax.models.layers import (
   EqualLinear,
   clamp,
   keep,
+  normal,
 )
 from encoder4editing_jax.models.noise import (
   check_noise,
@@ -68,12 +68,12 @@ class StyledConv(nnx.Module):
     rngs: nnx.Rngs,
   ):
     kernel_shape = (3, 3, in_features, features)
-    self.kernel = nnx.Param(jax.random.normal(rngs.params(), kernel_shape))
+    self.kernel = nnx.Param(normal(rngs.params(), kernel_shape))
     self.modulation = EqualLinear(
       style_dim, in_features, bias_init=1.0, rngs=rngs
     )
     self.noise_strength = nnx.Param(jnp.zeros(()))
-    self.noise = Buffer(jax.random.normal(rngs.params(), (*shape, 1)))
+    self.noise = Buffer(normal(rngs.params(), (*shape, 1)))
     self.bias = nnx.Param(jnp.zeros(features))
     self.up = up
     self.conv_clamp = conv_clamp
@@ -105,7 +105,7 @@ class ToRGB(nnx.Module):
     rngs: nnx.Rngs,
   ):
     kernel_shape = (1, 1, in_features, 3)
-    self.kernel = nnx.Param(jax.random.normal(rngs.params(), kernel_shape))
+    self.kernel = nnx.Param(normal(rngs.params(), kernel_shape))
     self.modulation = EqualLinear(
       style_dim, in_features, bias_init=1.0, rngs=rngs
     )
@@ -172,7 +172,7 @@ class Synthesis(nnx.Module):
   ):
     h, w = constant_shape
     options: dict[str, Any] = {"conv_clamp": conv_clamp, "rngs": rngs}
-    constant = jax.random.normal(rngs.params(), (h, w, channels[0]))
+    constant = normal(rngs.params(), (h, w, channels[0]))
     self.constant = nnx.Param(constant)
     self.conv = StyledConv(
       channels[0], channels[0], (h, w), style_dim, **options
