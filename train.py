@@ -2,7 +2,7 @@
 
 import sys
 
-from encoder4editing_jax.cli import train_command
+from encoder4editing_jax.cli.train import train_command
 
 if __name__ == "__main__":
   sys.exit(train_command())

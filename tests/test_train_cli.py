@@ -18,7 +18,8 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from encoder4editing_jax import cli, weights, weights_folder
+from encoder4editing_jax import weights, weights_folder
+from encoder4editing_jax.cli.train import train_command
 from encoder4editing_jax.models.arcface import ArcFace
 from encoder4editing_jax.models.stylegan2 import Generator
 from encoder4editing_jax.training import loop
@@ -294,7 +295,7 @@ def test_mistakes_end_at_once_with_one_line(
   card, tmp_path, capsys, flags, words
 ):
   workdir = tmp_path / "run"
-  status = cli.train_command(
+  status = train_command(
     ["--config", str(card), "--workdir", str(workdir), *flags]
   )
   said = capsys.readouterr().err
@@ -319,11 +320,11 @@ def test_empty_folders_and_unreadable_files_stop_the_run(
   images.mkdir()
   flags = ["--config", card, "--workdir", workdir, "--data.train", images]
   flags = list(map(str, flags))
-  assert cli.train_command(flags) == 2
+  assert train_command(flags) == 2
   assert "holds no images; put" in capsys.readouterr().err
   Image.new("RGB", (8, 8)).save(images / "good.png")
   (images / "bad.png").write_bytes(b"\x89PNG nothing")
-  assert cli.train_command(flags) == 2
+  assert train_command(flags) == 2
   said = capsys.readouterr().err
   assert "1 of 2 images cannot be read" in said
   assert "bad.png" in said and "skip" in said
@@ -338,7 +339,7 @@ def test_a_disk_that_takes_no_more_is_one_line(
 
   monkeypatch.setattr(loop, "run", full)
   flags = ["--config", str(card), "--workdir", str(tmp_path / "run")]
-  assert cli.train_command(flags) == 1
+  assert train_command(flags) == 1
   said = capsys.readouterr().err
   assert said.count("\n") == 1 and "x.safetensors" in said
   assert "the same command" in said
@@ -365,7 +366,7 @@ def test_help_names_every_field():
 
 
 def test_run_cards_are_listed_with_a_line_each(capsys):
-  assert cli.train_command(["--list"]) == 0
+  assert train_command(["--list"]) == 0
   lines = capsys.readouterr().out.splitlines()
   names = [line.split()[0] for line in lines]
   cards = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py"))
