@@ -11,10 +11,8 @@ from typing import Annotated, Any
 import tyro
 
 from encoder4editing_jax.cli.crops import (
-  Photo,
   Record,
   open_photo,
-  save_photo,
   save_record,
 )
 from encoder4editing_jax.cli.invert import Inputs, find
@@ -24,7 +22,12 @@ from encoder4editing_jax.cli.parsing import (
   parse,
   refuse_replacing,
 )
-from encoder4editing_jax.cli.results import counted, refuse_twins, tell
+from encoder4editing_jax.cli.results import (
+  counted,
+  refuse_twins,
+  save_png,
+  tell,
+)
 from encoder4editing_jax.config import ConfigError
 from encoder4editing_jax.files import reason
 
@@ -184,7 +187,7 @@ def _draw(asked: AlignArguments) -> None:
   photo, landmarks = _demo_files(asked)
   photo.parent.mkdir(parents=True, exist_ok=True)
   scene = draw_scene()
-  save_photo(photo, Photo(scene.image, None))
+  save_png(photo, scene.image)
   points = {photo.name: scene.landmarks.round(3).tolist()}
   files.replace_text(landmarks, json.dumps(points) + "\n")
 
@@ -256,6 +259,6 @@ def _cut(
       detector=detector,
     )
     out.mkdir(parents=True, exist_ok=True)
-    save_photo(out / f"{name}.png", Photo(crop, photo.profile))
+    save_png(out / f"{name}.png", crop, photo.profile)
     save_record(out / f"{name}.json", record)
     yield out / f"{name}.png"

@@ -52,17 +52,6 @@ def open_photo(path: str | Path, max_megapixels: float) -> Photo:
   return Photo(pixels, images.rgb_profile(data))
 
 
-def save_photo(path: Path, photo: Photo) -> None:
-  """Writes a PNG."""
-  from PIL import Image
-
-  from encoder4editing_jax import files
-
-  with files.replacing(path) as unfinished:
-    image = Image.fromarray(photo.pixels)
-    image.save(unfinished, icc_profile=photo.profile)
-
-
 def save_record(path: Path, record: Record) -> None:
   """Writes a record as JSON."""
   from encoder4editing_jax import files
