@@ -13,6 +13,7 @@ import tyro
 from encoder4editing_jax.cli.crops import (
   Record,
   open_photo,
+  remove_others,
   save_record,
 )
 from encoder4editing_jax.cli.invert import Inputs, find
@@ -74,7 +75,8 @@ class AlignArguments:
   """Larger photos are left out."""
 
   overwrite: bool = False
-  """Replace files that are there."""
+  """Replace files that are there. With --face all, crops of faces that a photo
+  had before and has no longer are removed."""
 
   json: bool = False
   """Print one JSON object."""
@@ -107,9 +109,16 @@ def align_command(argv: Sequence[str]) -> int:
       written += _cut(asked, path, stems[path], locate, failed)
     except (OSError, ValueError) as error:
       failed[path] = reason(error)
+  removed: list[Path] = []
+  if _all(asked):
+    whole = {path: stems[path] for path in photos if path not in failed}
+    removed = remove_others(Path(asked.out), whole, written)
   crops_of = counted(len(written), "crop"), counted(len(photos), "photo")
   done = f"{' of '.join(crops_of)} in {asked.out}"
-  return tell(asked.json, done, written, failed)
+  if removed:
+    done += f"; {len(removed)} of an earlier run removed"
+  figures = {"removed": [*map(str, removed)]}
+  return tell(asked.json, done, written, failed, figures)
 
 
 def _check(asked: AlignArguments) -> None:
