@@ -152,7 +152,8 @@ def test_a_run_goes_on_with_another_number_of_devices(card, cache, tmp_path):
       flags += ("--run.steps", steps)
       done = train(*flags, devices=devices, cache=cache)
       assert done.returncode == 0, done.stderr
-    assert f"{devices} cpu device(s), from step 2 to 4" in done.stdout
+    told = f"{devices} CPU device{'s' * (devices != 1)}, from step 2 to 4"
+    assert told in done.stdout
     found[name] = losses_of(tmp_path / name)
   assert [step for step, *_ in found["fewer"]] == [1, 2, 3, 4]
   np.testing.assert_allclose(found["fewer"], found["same"], rtol=1e-3)

@@ -253,11 +253,12 @@ def _announce(
   config: Config, networks: Networks, plan: Plan, state: TrainState
 ) -> None:
   n = sum(x.size for x in jax.tree.leaves(state.encoder))
+  devices = f"{jax.device_count()} {jax.default_backend().upper()} device"
+  devices += "s" * (jax.device_count() != 1)
   print(
     f"{config.model.encoder} with {n / 1e6:.2f} M parameters, "
     f"{len(plan.training)} training and {len(plan.evaluation or [])} held-out "
-    f"images, {jax.device_count()} {jax.default_backend()} device(s), "
-    f"from step {int(state.step)} to {config.run.steps}",
+    f"images, {devices}, from step {int(state.step)} to {config.run.steps}",
     flush=True,
   )
   n_styles = networks.generator.n_styles
