@@ -2,7 +2,10 @@
 
 import sys
 
-from encoder4editing_jax.cli import train_command
+from encoder4editing_jax.cli.memory import keep_memory
 
 if __name__ == "__main__":
+  keep_memory()
+  from encoder4editing_jax.cli.train import train_command
+
   sys.exit(train_command())

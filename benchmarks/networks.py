@@ -23,70 +23,19 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 
 import bounds  # noqa: E402
 import timing  # noqa: E402
+from network_cases import (  # noqa: E402
+  CASES,
+  Case,
+  function,
+  inverter,
+  shape,
+  styles,
+)
 
-CASES = {
-  "encoder": ((256,), (1, 8)),
-  "synthesis": ((256, 512, 1024), (1,)),
-  "gradient": ((256,), (1,)),
-  "invert": ((1024,), (1, 8)),
-}
 TOLERANCE = 1e-4
 
 
-def inverter(kind: str, size: int, seed: int = 0) -> Any:
-  """What a kind of row needs of an e4e of that output size, drawn weights."""
-  from flax import nnx
-  from random_weights import randomised
-
-  from encoder4editing_jax.models.encoders import Encoder4Editing
-  from encoder4editing_jax.models.inverter import Inverter
-  from encoder4editing_jax.models.stylegan2 import Generator
-
-  def encoder() -> Any:
-    n = 18 if kind == "encoder" else styles(size)
-    return Encoder4Editing(n, rngs=nnx.Rngs(0))
-
-  def generator() -> Any:
-    return Generator(size, rngs=nnx.Rngs(0))
-
-  if kind == "encoder":
-    return randomised(encoder, seed)
-  if kind in ("synthesis", "gradient"):
-    return randomised(generator, seed).synthesis
-  return randomised(lambda: Inverter(encoder(), generator()), seed)
-
-
-def styles(size: int) -> int:
-  """Of a generator of that size."""
-  return 2 * (size.bit_length() - 1) - 2
-
-
-def function(kind: str) -> Callable[[Any, Any], Any]:
-  """What a row computes with a network."""
-  import jax
-  import jax.numpy as jnp
-
-  if kind == "gradient":
-    return lambda net, w: jax.grad(lambda w: jnp.square(net(w)).mean())(w)
-  if kind == "invert":
-    return lambda net, x: net.decode(net.encode(x))
-  return lambda net, x: net(x)
-
-
-def shape(kind: str, size: int, batch: int) -> tuple[int, ...]:
-  """Of the input."""
-  if kind in ("encoder", "invert"):
-    return (batch, 256, 256, 3)
-  return (batch, styles(size), 512)
-
-
-def make_jax(
-  kind: str,
-  size: int,
-  batch: int,
-  dtype: str = "float32",
-  depthwise: bool = False,
-) -> tuple[Callable[[], Any], dict[str, Any]]:
+def make_jax(case: Case) -> tuple[Callable[[], Any], dict[str, Any]]:
   """Ours, compiled, and what it must do."""
   import jax
   import numpy as np
@@ -94,18 +43,17 @@ def make_jax(
 
   from encoder4editing_jax.architectures import with_dtype
 
-  del depthwise  # of the baseline
-  net = inverter(kind, size)
-  if dtype != "float32":
-    net = with_dtype(net, dtype)
+  net = inverter(case.kind, case.size)
+  if case.dtype != "float32":
+    net = with_dtype(net, case.dtype)
   graph, state = nnx.split(net)
-  apply = function(kind)
+  apply = function(case.kind)
 
   def run(state: Any, x: Any) -> Any:
     return apply(nnx.merge(graph, state), x)
 
   rng = np.random.RandomState(1)
-  x = jax.device_put(rng.randn(*shape(kind, size, batch)).astype(np.float32))
+  x = jax.device_put(rng.randn(*shape(case)).astype(np.float32))
   least = bounds.count(run, state, x)
   lowered = jax.jit(run).lower(state, x)
   began = time.perf_counter()
@@ -114,22 +62,16 @@ def make_jax(
   return lambda: jax.block_until_ready(compiled(state, x)), facts
 
 
-def make_torch(
-  kind: str,
-  size: int,
-  batch: int,
-  dtype: str = "float32",
-  depthwise: bool = False,
-) -> tuple[Callable[[], Any], dict[str, Any]]:
-  """The baseline, in float32 whatever `dtype` is."""
+def make_torch(case: Case) -> tuple[Callable[[], Any], dict[str, Any]]:
+  """The baseline, in float32 whatever the type is."""
   import baseline
   import baseline_encoder
   import torch
 
-  del dtype
-  baseline.DEPTHWISE = depthwise
+  kind, size = case.kind, case.size
+  baseline.DEPTHWISE = case.depthwise
   device = "cuda" if torch.cuda.is_available() else "cpu"
-  x = torch.randn(*shape(kind, size, batch), device=device)
+  x = torch.randn(*shape(case), device=device)
   if kind in ("encoder", "invert"):
     encoder = baseline_encoder.Encoder(
       18 if kind == "encoder" else styles(size)
@@ -164,7 +106,7 @@ def make(side: str, kind: str, **case: Any) -> Any:
     return bounds.make_roof(side, device if side == "torch" else "cpu")
   if kind == "check":
     return (lambda: None), {"difference": difference(**case)}
-  return {"jax": make_jax, "torch": make_torch}[side](kind, **case)
+  return {"jax": make_jax, "torch": make_torch}[side](Case(kind, **case))
 
 
 def difference(size: int) -> float:
@@ -204,7 +146,7 @@ def difference(size: int) -> float:
   return float(max(np.abs(a - b).max() / np.abs(a).max() for a, b in pairs))
 
 
-def rows(options: Any) -> Iterator[dict[str, Any]]:
+def rows(options: Any) -> Iterator[Case]:
   """The cases that were asked for."""
   for kind, (sizes, batches) in CASES.items():
     if options.only and kind not in options.only:
@@ -213,9 +155,7 @@ def rows(options: Any) -> Iterator[dict[str, Any]]:
       sizes = tuple(options.sizes)
     for size in sizes:
       for batch in options.batches or batches:
-        case = {"kind": kind, "size": size, "batch": batch}
-        case["depthwise"] = options.depthwise
-        yield case | {"dtype": options.dtype}
+        yield Case(kind, size, batch, options.dtype, options.depthwise)
 
 
 def roof(sides: list[str]) -> dict[str, float]:
@@ -245,6 +185,31 @@ def bound(facts: dict[str, Any], rates: dict[str, float]) -> float:
   )
 
 
+def check(size: int) -> None:
+  """Ends the command if the baseline is not the same mathematics."""
+  side = timing.Side(__file__, "jax", {"kind": "check", "size": size})
+  side.close()
+  found = side.facts["difference"]
+  print(f"baseline and ours differ by {found:.1e} of the largest value\n")
+  if found > TOLERANCE:
+    raise SystemExit(f"that is more than {TOLERANCE}; mend the baseline.")
+
+
+def show(case: Case, found: dict[str, dict[str, Any]], least: float) -> None:
+  """A row of the table; `least` is the bound in seconds."""
+  ours, theirs = found["jax"], found.get("torch")
+  timing.row(
+    f"{case.kind} {case.size}",
+    *(case.batch, 1e3 * ours["seconds"]),
+    1e3 * theirs["seconds"] if theirs else None,
+    timing.ratio(found, "jax", "torch") if theirs else None,
+    theirs["cpu_s"] / ours["cpu_s"] if theirs else None,
+    *(ours["operations"] / 1e9, ours["bytes"] / 1e9, 1e3 * least),
+    *(least / ours["seconds"], ours["compile_s"], ours["peak_mb"]),
+    theirs["peak_mb"] if theirs else None,
+  )
+
+
 def main() -> None:
   """The command."""
   parser = timing.parser(__doc__)
@@ -260,20 +225,13 @@ def main() -> None:
   )
   options = parser.parse_args()
   if options.side:
-    case = {"side": options.side} | options.case
-    timing.serve(make, case)
+    timing.serve(make, {"side": options.side} | options.case)
     return
   sides = ["jax", "torch"] if options.baseline else ["jax"]
   head = timing.header(timing.device())
   timing.say(head)
   if options.baseline and not options.no_check:
-    size = max(options.sizes or (1024,))
-    check = timing.Side(__file__, "jax", {"kind": "check", "size": size})
-    check.close()
-    found = check.facts["difference"]
-    print(f"baseline and ours differ by {found:.1e} of the largest value\n")
-    if found > TOLERANCE:
-      raise SystemExit(f"that is more than {TOLERANCE}; mend the baseline.")
+    check(max(options.sizes or (1024,)))
   rates, done = roof(sides), []
   print(told(rates) + "\n")
   timing.heading(
@@ -281,20 +239,11 @@ def main() -> None:
     *("bound ms", "share", "compile s", "MB", "baseline MB"),
   )
   for case in rows(options):
-    found = timing.interleave(__file__, sides, case, options.rounds)
-    ours, theirs = found["jax"], found.get("torch")
-    least = bound(ours, rates)
-    done.append({"case": case, "bound_s": least} | found)
-    timing.row(
-      f"{case['kind']} {case['size']}",
-      *(case["batch"], 1e3 * ours["seconds"]),
-      1e3 * theirs["seconds"] if theirs else None,
-      timing.ratio(found, "jax", "torch") if theirs else None,
-      theirs["cpu_s"] / ours["cpu_s"] if theirs else None,
-      *(ours["operations"] / 1e9, ours["bytes"] / 1e9, 1e3 * least),
-      *(least / ours["seconds"], ours["compile_s"], ours["peak_mb"]),
-      theirs["peak_mb"] if theirs else None,
-    )
+    each = case._asdict()
+    found = timing.interleave(__file__, sides, each, options.rounds)
+    least = bound(found["jax"], rates)
+    done.append({"case": each, "bound_s": least} | found)
+    show(case, found, least)
   timing.save(options.json, head, {"rates": rates, "rows": done})
 
 

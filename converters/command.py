@@ -128,24 +128,26 @@ def _look(module: nnx.Module, picture: str | None) -> dict[str, Any] | None:
   return verify(module, open_picture(picture, module))
 
 
+def _digest(source: Path, expected: str | None) -> str:
+  """The SHA-256 of a file; ValueError if another one is expected."""
+  digest = sha256(source)
+  if expected is not None and digest != expected:
+    raise ValueError(
+      f"{source}: its sha256 is {digest}, not the one of --sha256; download it "
+      "again, or ask those who published it."
+    )
+  return digest
+
+
 def open_network(source: Path, options: Options = DEFAULTS) -> Opened:
   """The network of a file of any kind, with all that a report says of it.
 
   Raises:
     ValueError: as `convert_file`.
   """
-  digest = sha256(source)
-  expected = options.sha256
-  if expected is not None and digest != expected:
-    raise ValueError(
-      f"{source}: its sha256 is {digest}, not the one of --sha256; download it "
-      "again, or ask those who published it."
-    )
-  facts = {
-    "file": str(source),
-    "bytes": source.stat().st_size,
-    "sha256": digest,
-  }
+  digest = _digest(source, options.sha256)
+  size = source.stat().st_size
+  facts = {"file": str(source), "bytes": size, "sha256": digest}
   if weights.is_native(source):
     return _open_native(source, facts, options)
   checkpoint = read(source)

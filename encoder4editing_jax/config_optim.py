@@ -1,7 +1,13 @@
-"""The sections of the configuration about optimization; see `config`."""
+"""The sections of the configuration about optimization; see `config`.
+
+And the learning rates of what `optimising` does without a run.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
+
+OPTIMISE_LR = 0.05  # of codes; the scale is that of W
+TUNE_LR = 3e-4  # of a generator around fixed codes
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,7 @@ def write(
   """
   folder = Path(folder)
   generator = programs.generator_of(net)
-  n, d = generator.n_styles, generator.style_dim
-  named = as_steps(directions or {}, n, d)
+  named = as_steps(directions or {}, generator.n_styles, generator.style_dim)
   chosen = programs.programs(net, parts, len(named), iterations)
   _check(folder, platforms, overwrite)
   folder.mkdir(parents=True, exist_ok=True)
@@ -143,11 +142,16 @@ def write(
   }
   with tempfile.TemporaryDirectory(prefix=".unfinished", dir=folder) as made:
     _keep(Path(made), manifest, arrays, chosen, exports)
-    for path in _ours(folder):  # the manifest first: what is left is no export
-      path.unlink()
-    for path in reversed(_ours(Path(made))):  # and last
-      path.replace(folder / path.name)
+    _move(Path(made), folder)
   return Written(manifest, seconds)
+
+
+def _move(made: Path, folder: Path) -> None:
+  """Puts an export where another may be."""
+  for path in _ours(folder):  # the manifest first: what is left is no export
+    path.unlink()
+  for path in reversed(_ours(made)):  # and last
+    path.replace(folder / path.name)
 
 
 def _keep(

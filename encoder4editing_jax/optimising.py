@@ -6,7 +6,7 @@ section 3.1). Both are slow: hundreds of passes of the generator.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,21 +16,31 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax.compiling import compiled
+from encoder4editing_jax.config_optim import OPTIMISE_LR, TUNE_LR
 from encoder4editing_jax.models.inverter import crop_and_pool
 from encoder4editing_jax.models.lpips import LPIPS
 from encoder4editing_jax.models.stylegan2 import Generator
 from encoder4editing_jax.models.synthesis import Synthesis
 
 
+class _Aim(NamedTuple):
+  """Pictures, their codes, the rate of Adam and the weight of LPIPS."""
+
+  images: Any
+  w_plus: Any
+  lr: Any
+  lpips: Any
+
+
 def _objective(
-  painted: Array, images: Array, distance: LPIPS | None, lpips: Array
+  painted: Array, aim: _Aim, distance: LPIPS | None
 ) -> Float[Array, ""]:
   """The sum over examples of L2 and LPIPS: no example sees the others."""
-  painted = crop_and_pool(painted, images.shape[1:3])
-  total = jnp.square(painted - images).mean((1, 2, 3)).sum()
+  painted = crop_and_pool(painted, aim.images.shape[1:3])
+  total = jnp.square(painted - aim.images).mean((1, 2, 3)).sum()
   if distance is None:
     return total
-  return total + lpips * distance(painted, images).sum()
+  return total + aim.lpips * distance(painted, aim.images).sum()
 
 
 def _check(steps: int, lr: float) -> None:
@@ -42,10 +52,10 @@ def _check(steps: int, lr: float) -> None:
 
 def optimise(
   generator: Generator,
-  images: Float[Array, "b h w 3"] | Float[np.ndarray, "b h w 3"],
-  w_plus: Float[Array, "b n d"] | Float[np.ndarray, "b n d"],
+  images: Float[Array | np.ndarray, "b h w 3"],
+  w_plus: Float[Array | np.ndarray, "b n d"],
   steps: int = 200,
-  lr: float = 0.02,
+  lr: float = OPTIMISE_LR,
   distance: LPIPS | None = None,
   lpips: float = 0.8,
 ) -> Float[Array, "b n d"]:
@@ -65,22 +75,16 @@ def optimise(
   """
   _check(steps, lr)
   run = compiled(_optimise, generator.synthesis, distance, steps=steps)
-  return run(images, w_plus, lr, lpips)
+  return run(_Aim(images, w_plus, lr, lpips))
 
 
 def _optimise(
-  synthesis: Synthesis,
-  distance: LPIPS | None,
-  images: Array,
-  w_plus: Array,
-  lr: Array,
-  lpips: Array,
-  steps: int,
+  synthesis: Synthesis, distance: LPIPS | None, aim: _Aim, steps: int
 ) -> Array:
   def loss(codes: Array) -> Array:
-    return _objective(synthesis(codes), images, distance, lpips)
+    return _objective(synthesis(codes), aim, distance)
 
-  return _descend(loss, w_plus, lr, steps)
+  return _descend(loss, aim.w_plus, aim.lr, steps)
 
 
 def _descend(
@@ -99,10 +103,10 @@ def _descend(
 
 def tune(
   generator: Generator,
-  images: Float[Array, "b h w 3"] | Float[np.ndarray, "b h w 3"],
-  w_plus: Float[Array, "b n d"] | Float[np.ndarray, "b n d"],
+  images: Float[Array | np.ndarray, "b h w 3"],
+  w_plus: Float[Array | np.ndarray, "b n d"],
   steps: int = 350,
-  lr: float = 3e-4,
+  lr: float = TUNE_LR,
   distance: LPIPS | None = None,
   lpips: float = 1.0,
 ) -> Generator:
@@ -123,24 +127,18 @@ def tune(
   _check(steps, lr)
   run = compiled(_tune, generator.synthesis, distance, steps=steps)
   tuned = nnx.clone(generator)
-  nnx.update(tuned.synthesis, run(images, w_plus, lr, lpips))
+  nnx.update(tuned.synthesis, run(_Aim(images, w_plus, lr, lpips)))
   return tuned
 
 
 def _tune(
-  synthesis: Synthesis,
-  distance: LPIPS | None,
-  images: Array,
-  w_plus: Array,
-  lr: Array,
-  lpips: Array,
-  steps: int,
+  synthesis: Synthesis, distance: LPIPS | None, aim: _Aim, steps: int
 ) -> Any:
   """The parameters after tuning."""
   graph, weights, rest = nnx.split(synthesis, nnx.Param, ...)
 
   def loss(weights: Any) -> Array:
-    painted = nnx.merge(graph, weights, rest)(w_plus)
-    return _objective(painted, images, distance, lpips) / len(images)
+    painted = nnx.merge(graph, weights, rest)(aim.w_plus)
+    return _objective(painted, aim, distance) / len(aim.images)
 
-  return _descend(loss, weights, lr, steps)
+  return _descend(loss, weights, aim.lr, steps)

@@ -58,14 +58,7 @@ def plot(
   figure = Figure((5 * across, 3.2 * down), layout="constrained")
   panels: Any = figure.subplots(down, across, squeeze=False).flat
   for name, panel in zip(names, panels, strict=False):
-    for run, label in zip(runs, labels(runs), strict=True):
-      steps, values = run.curve(name)
-      marker = "." if len(steps) < 20 else ""
-      panel.plot(steps, values, marker=marker, label=label, lw=1)
-    positive = any(v > 0 for run in runs for v in run.curve(name)[1])
-    scale = "log" if log and positive else "linear"
-    panel.set(title=name, xlabel="step", yscale=scale)
-    panel.grid(alpha=0.3)
+    _draw(panel, name, runs, log)
   for unused in panels:
     unused.remove()
   if len(runs) > 1:
@@ -80,3 +73,15 @@ def plot(
   with files.replacing(path) as unfinished:
     figure.savefig(unfinished, format=ending, dpi=120)
   return names
+
+
+def _draw(panel: Any, name: str, runs: Sequence[Run], log: bool) -> None:
+  """A metric of all runs on its panel."""
+  for run, label in zip(runs, labels(runs), strict=True):
+    steps, values = run.curve(name)
+    marker = "." if len(steps) < 20 else ""
+    panel.plot(steps, values, marker=marker, label=label, lw=1)
+  positive = any(v > 0 for run in runs for v in run.curve(name)[1])
+  scale = "log" if log and positive else "linear"
+  panel.set(title=name, xlabel="step", yscale=scale)
+  panel.grid(alpha=0.3)

@@ -313,6 +313,34 @@ def test_nothing_is_replaced_unasked_and_no_input_ever(photo, capsys):
   assert call("unalign", out / "a.png", *back, "--overwrite") == 0
 
 
+def test_crops_of_faces_that_are_there_no_longer_go(photo, capsys):
+  points = photo.parent / "points.json"
+  out = photo.parent / "crops"
+  words = ("--landmarks", points, "--out", out)
+  face = POINTS.tolist()
+  for name in ("b", "a_1"):
+    Image.fromarray(smooth()).save(photo / f"{name}.png")
+  faces = {"a.png": [face] * 3, "b.png": [face] * 2, "a_1.png": [face]}
+  points.write_text(json.dumps(faces))
+  again = (*words, "--face", "all", "--overwrite")
+  assert call("align", photo, *again) == 0
+  # a_1.png is the crop of another photo now
+  assert call("align", photo / "a_1.png", *words, "--overwrite") == 0
+  (out / "a_9.png").touch()  # somebody's own
+  (out / "a_8.json").write_text("{}")
+  before = {path.name for path in out.iterdir()}
+  points.write_text(json.dumps(faces | {"a.png": [face], "b.png": []}))
+  capsys.readouterr()
+  assert call("align", photo / "a.png", *again) == 0
+  said = capsys.readouterr().out
+  assert said == f"1 crop of 1 photo in {out}; 1 of an earlier run removed\n"
+  gone = {"a_2.png", "a_2.json"}
+  assert {path.name for path in out.iterdir()} == before - gone
+  assert call("align", photo / "b.png", *again, "--json") == 1  # it is named
+  assert json.loads(capsys.readouterr().out)["removed"] == []
+  assert (out / "b_1.png").exists()
+
+
 @pytest.mark.parametrize(
   ("words", "message"),
   [

@@ -1,6 +1,8 @@
 """The console command: one screen of help, one line for every mistake."""
 
 import json
+import subprocess
+import sys
 import types
 
 import jax
@@ -46,6 +48,18 @@ def test_every_verb_explains_itself(verb, capsys):
     cli.main([verb, "--help"])
   assert not stop.value.code
   assert "usage:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["invert", "--help"], ["inf"]])
+def test_help_does_not_wait_for_jax(words):
+  program = (
+    "import sys; from encoder4editing_jax import cli\n"
+    "try: cli.main(sys.argv[1:])\n"
+    "finally: assert not {'jax', 'numpy'} & set(sys.modules)"
+  )
+  command = [sys.executable, "-c", program, *words]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert "Traceback" not in done.stderr, done.stderr
 
 
 def test_folders_that_cannot_be_written_are_refused(

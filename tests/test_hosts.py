@@ -18,7 +18,8 @@ from flax import nnx
 from PIL import Image
 from test_train_cli import ROOT
 
-from encoder4editing_jax import cli, weights
+from encoder4editing_jax import weights
+from encoder4editing_jax.cli.train import train_command
 from encoder4editing_jax.config import ConfigError
 from encoder4editing_jax.models.stylegan2 import Generator
 from encoder4editing_jax.training import hosts
@@ -271,7 +272,7 @@ def test_flags_that_do_not_fit_together(given, complaint):
 
 def test_wrong_flags_end_before_anything_is_made(tmp_path, capsys):
   flags = ("--config", "toy", "--workdir", str(tmp_path / "run"))
-  assert cli.train_command([*flags, "--process", "1"]) == 2
+  assert train_command([*flags, "--process", "1"]) == 2
   assert capsys.readouterr().err.count("\n") == 1
   assert not (tmp_path / "run").exists()
 

@@ -18,7 +18,8 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from encoder4editing_jax import cli, weights, weights_folder
+from encoder4editing_jax import weights, weights_folder
+from encoder4editing_jax.cli.train import train_command
 from encoder4editing_jax.models.arcface import ArcFace
 from encoder4editing_jax.models.stylegan2 import Generator
 from encoder4editing_jax.training import loop
@@ -151,7 +152,8 @@ def test_a_run_goes_on_with_another_number_of_devices(card, cache, tmp_path):
       flags += ("--run.steps", steps)
       done = train(*flags, devices=devices, cache=cache)
       assert done.returncode == 0, done.stderr
-    assert f"{devices} cpu device(s), from step 2 to 4" in done.stdout
+    told = f"{devices} CPU device{'s' * (devices != 1)}, from step 2 to 4"
+    assert told in done.stdout
     found[name] = losses_of(tmp_path / name)
   assert [step for step, *_ in found["fewer"]] == [1, 2, 3, 4]
   np.testing.assert_allclose(found["fewer"], found["same"], rtol=1e-3)
@@ -294,7 +296,7 @@ def test_mistakes_end_at_once_with_one_line(
   card, tmp_path, capsys, flags, words
 ):
   workdir = tmp_path / "run"
-  status = cli.train_command(
+  status = train_command(
     ["--config", str(card), "--workdir", str(workdir), *flags]
   )
   said = capsys.readouterr().err
@@ -319,11 +321,11 @@ def test_empty_folders_and_unreadable_files_stop_the_run(
   images.mkdir()
   flags = ["--config", card, "--workdir", workdir, "--data.train", images]
   flags = list(map(str, flags))
-  assert cli.train_command(flags) == 2
+  assert train_command(flags) == 2
   assert "holds no images; put" in capsys.readouterr().err
   Image.new("RGB", (8, 8)).save(images / "good.png")
   (images / "bad.png").write_bytes(b"\x89PNG nothing")
-  assert cli.train_command(flags) == 2
+  assert train_command(flags) == 2
   said = capsys.readouterr().err
   assert "1 of 2 images cannot be read" in said
   assert "bad.png" in said and "skip" in said
@@ -338,7 +340,7 @@ def test_a_disk_that_takes_no_more_is_one_line(
 
   monkeypatch.setattr(loop, "run", full)
   flags = ["--config", str(card), "--workdir", str(tmp_path / "run")]
-  assert cli.train_command(flags) == 1
+  assert train_command(flags) == 1
   said = capsys.readouterr().err
   assert said.count("\n") == 1 and "x.safetensors" in said
   assert "the same command" in said
@@ -365,7 +367,7 @@ def test_help_names_every_field():
 
 
 def test_run_cards_are_listed_with_a_line_each(capsys):
-  assert cli.train_command(["--list"]) == 0
+  assert train_command(["--list"]) == 0
   lines = capsys.readouterr().out.splitlines()
   names = [line.split()[0] for line in lines]
   cards = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py"))

@@ -90,14 +90,14 @@ def watched(tmp_path_factory):
   random = np.random.default_rng(0)
   (root / "images").mkdir()
   for i in range(12):
-    noise = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    noise = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     Image.fromarray(noise).save(root / "images" / f"{i}.png")
   generator = Generator(
-    32, channel_base=64, channel_max=4, style_dim=8, n_mlp=1, rngs=nnx.Rngs(0)
+    16, channel_base=64, channel_max=4, style_dim=8, n_mlp=1, rngs=nnx.Rngs(0)
   )
   weights.save(generator, root / "generator.safetensors")
   config = Config(
-    data=Data(train=str(root / "images"), size=(32, 32), eval_images=3),
+    data=Data(train=str(root / "images"), size=(16, 16), eval_images=3),
     model=Model(
       generator=str(root / "generator.safetensors"),
       num_layers=10,
@@ -304,7 +304,7 @@ def test_list_tells_where_runs_stand(watched, capsys):
   assert cli.main(["runs", "list", str(workdir.parent)]) == 0
   line = capsys.readouterr().out.splitlines()[1]
   assert str(workdir) in line and "ended" in line and "6/6" in line
-  assert "Encoder4Editing 32x32" in line
+  assert "Encoder4Editing 16x16" in line
   changed = (workdir / "metrics.jsonl").stat().st_mtime
   assert time.strftime("%Y-%m-%d %H:%M", time.localtime(changed)) in line
   with (workdir / ".lock").open("a") as lock:

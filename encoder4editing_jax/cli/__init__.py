@@ -4,29 +4,13 @@ Errors that the user can mend end with one line on standard error and exit
 status 2.
 """
 
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from encoder4editing_jax import __version__, files
-from encoder4editing_jax.cli.about import doctor, info
-from encoder4editing_jax.cli.align import align_command
-from encoder4editing_jax.cli.animate import animate_command
-from encoder4editing_jax.cli.cache import keep_compiled
-from encoder4editing_jax.cli.convert import convert_command, weights_command
-from encoder4editing_jax.cli.data import data_command
-from encoder4editing_jax.cli.demo import demo_command
-from encoder4editing_jax.cli.directions import directions_command
-from encoder4editing_jax.cli.edit import edit_command
-from encoder4editing_jax.cli.evaluate import evaluate_command
-from encoder4editing_jax.cli.export import export_command
-from encoder4editing_jax.cli.invert import invert_command
 from encoder4editing_jax.cli.memory import keep_memory
-from encoder4editing_jax.cli.mix import mix_command
 from encoder4editing_jax.cli.parsing import nearest
-from encoder4editing_jax.cli.plan import plan_command
-from encoder4editing_jax.cli.runs import runs_command
-from encoder4editing_jax.cli.train import train_command as train_command
-from encoder4editing_jax.cli.unalign import unalign_command
 from encoder4editing_jax.config import ConfigError
 
 USAGE = """\
@@ -52,6 +36,33 @@ usage: e4e COMMAND [options]        (e4e COMMAND --help explains one)
   doctor      print versions and devices, and test one picture
 
   --version"""
+
+_COMMANDS = {
+  "train": "train.train_command",
+  "convert": "convert.convert_command",
+  "weights": "convert.weights_command",
+  "data": "data.data_command",
+  "plan": "plan.plan_command",
+  "runs": "runs.runs_command",
+  "align": "align.align_command",
+  "unalign": "unalign.unalign_command",
+  "invert": "invert.invert_command",
+  "edit": "edit.edit_command",
+  "directions": "directions.directions_command",
+  "mix": "mix.mix_command",
+  "animate": "animate.animate_command",
+  "demo": "demo.demo_command",
+  "export": "export.export_command",
+  "evaluate": "evaluate.evaluate_command",
+  "info": "about.info",
+  "doctor": "about.doctor",
+}
+
+
+def _command(verb: str) -> Callable[..., int]:
+  """Imported when it is asked for: help does not wait for JAX."""
+  module, name = _COMMANDS[verb].split(".")
+  return getattr(importlib.import_module(f".{module}", __name__), name)
 
 
 def _told(error: Exception) -> str:
@@ -81,37 +92,19 @@ def main(argv: Sequence[str] | None = None) -> int:
   if verb == "--version":
     print(f"encoder4editing_jax {__version__}")
     return 0
-  verbs = {
-    "train": train_command,
-    "convert": convert_command,
-    "weights": weights_command,
-    "data": data_command,
-    "plan": plan_command,
-    "runs": runs_command,
-    "align": align_command,
-    "unalign": unalign_command,
-    "invert": invert_command,
-    "edit": edit_command,
-    "directions": directions_command,
-    "mix": mix_command,
-    "animate": animate_command,
-    "demo": demo_command,
-    "export": export_command,
-    "evaluate": evaluate_command,
-    "info": info,
-    "doctor": doctor,
-  }
+  keep_memory()
   if verb == "train":  # mends its own; whatever else happens is a traceback
-    return train_command(words[1:], prog="e4e train")
+    return _command(verb)(words[1:], prog="e4e train")
   try:
-    if verb not in verbs:
+    if verb not in _COMMANDS:
       what = f"unknown command {verb}" if verb else "a command is missing"
-      raise ConfigError(f"{what}; {nearest(verb, list(verbs))}")
+      raise ConfigError(f"{what}; {nearest(verb, list(_COMMANDS))}")
     # What is compiled for devices that are not there cannot be read again.
     if verb != "plan" and not {"-h", "--help"} & set(words):
+      from encoder4editing_jax.cli.cache import keep_compiled
+
       keep_compiled()
-    keep_memory()
-    return verbs[verb](words[1:])
+    return _command(verb)(words[1:])
   except (ImportError, OSError, ValueError) as error:
     print(f"error: {_told(error)}", file=sys.stderr)
     return 2

@@ -11,10 +11,9 @@ from typing import Annotated, Any
 import tyro
 
 from encoder4editing_jax.cli.crops import (
-  Photo,
   Record,
   open_photo,
-  save_photo,
+  remove_others,
   save_record,
 )
 from encoder4editing_jax.cli.invert import Inputs, find
@@ -24,7 +23,12 @@ from encoder4editing_jax.cli.parsing import (
   parse,
   refuse_replacing,
 )
-from encoder4editing_jax.cli.results import counted, refuse_twins, tell
+from encoder4editing_jax.cli.results import (
+  counted,
+  refuse_twins,
+  save_png,
+  tell,
+)
 from encoder4editing_jax.config import ConfigError
 from encoder4editing_jax.files import reason
 
@@ -71,7 +75,8 @@ class AlignArguments:
   """Larger photos are left out."""
 
   overwrite: bool = False
-  """Replace files that are there."""
+  """Replace files that are there. With --face all, crops of faces that a photo
+  had before and has no longer are removed."""
 
   json: bool = False
   """Print one JSON object."""
@@ -104,9 +109,16 @@ def align_command(argv: Sequence[str]) -> int:
       written += _cut(asked, path, stems[path], locate, failed)
     except (OSError, ValueError) as error:
       failed[path] = reason(error)
+  removed: list[Path] = []
+  if _all(asked):
+    whole = {path: stems[path] for path in photos if path not in failed}
+    removed = remove_others(Path(asked.out), whole, written)
   crops_of = counted(len(written), "crop"), counted(len(photos), "photo")
   done = f"{' of '.join(crops_of)} in {asked.out}"
-  return tell(asked.json, done, written, failed)
+  if removed:
+    done += f"; {len(removed)} of an earlier run removed"
+  figures = {"removed": [*map(str, removed)]}
+  return tell(asked.json, done, written, failed, figures)
 
 
 def _check(asked: AlignArguments) -> None:
@@ -184,7 +196,7 @@ def _draw(asked: AlignArguments) -> None:
   photo, landmarks = _demo_files(asked)
   photo.parent.mkdir(parents=True, exist_ok=True)
   scene = draw_scene()
-  save_photo(photo, Photo(scene.image, None))
+  save_png(photo, scene.image)
   points = {photo.name: scene.landmarks.round(3).tolist()}
   files.replace_text(landmarks, json.dumps(points) + "\n")
 
@@ -256,6 +268,6 @@ def _cut(
       detector=detector,
     )
     out.mkdir(parents=True, exist_ok=True)
-    save_photo(out / f"{name}.png", Photo(crop, photo.profile))
+    save_png(out / f"{name}.png", crop, photo.profile)
     save_record(out / f"{name}.json", record)
     yield out / f"{name}.png"

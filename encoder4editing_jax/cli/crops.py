@@ -1,6 +1,8 @@
 """What `e4e align` writes and `e4e unalign` reads: crops, and their records."""
 
 import json
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,17 +54,6 @@ def open_photo(path: str | Path, max_megapixels: float) -> Photo:
   return Photo(pixels, images.rgb_profile(data))
 
 
-def save_photo(path: Path, photo: Photo) -> None:
-  """Writes a PNG."""
-  from PIL import Image
-
-  from encoder4editing_jax import files
-
-  with files.replacing(path) as unfinished:
-    image = Image.fromarray(photo.pixels)
-    image.save(unfinished, icc_profile=photo.profile)
-
-
 def save_record(path: Path, record: Record) -> None:
   """Writes a record as JSON."""
   from encoder4editing_jax import files
@@ -97,3 +88,35 @@ def load_record(path: Path) -> Record:
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{path}: no record of `e4e align` ({error}).") from None
   return record._replace(source_size=(width, height), face=face)
+
+
+def remove_others(
+  folder: Path, photos: Mapping[str, str], kept: Iterable[Path]
+) -> list[Path]:
+  """Removes crops of faces that photos had once, with their records.
+
+  Only NAME_FACE.png whose record tells of that face of that photo: another
+  photo's NAME may end in a number too.
+
+  Args:
+    folder: of crops.
+    photos: paths to their NAMEs.
+    kept: crops that stay.
+
+  Returns:
+    The crops that are gone.
+  """
+  names = {os.path.abspath(path): name for path, name in photos.items()}
+  there = {path.with_suffix(".png") for path in folder.glob("*_*.json")}
+  gone = []
+  for crop in sorted(there - {*kept}):
+    try:
+      record = load_record(crop.with_suffix(".json"))
+    except (OSError, ValueError):
+      continue
+    name, _, face = crop.stem.rpartition("_")
+    if (name, face) == (names.get(record.source), str(record.face)):
+      crop.unlink(missing_ok=True)
+      crop.with_suffix(".json").unlink()
+      gone.append(crop)
+  return gone

@@ -95,24 +95,21 @@ def inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
   encode, lec = functools.partial(in_batches, once, asked.batch), None
   if "lec" in asked.metrics.split(","):
     lec = _lec(asked, work.edit, generator, encode)
+
+  def make(x: Any) -> Any:
+    return evaluating.reconstructed(x, encode(x), generator, asked.batch)
+
   warm = False
   drawn = pictures.chunks(_drawn(work), asked.batch)
   sizes = net.encoder.input_shape, work.size
-  parts = drawn if asked.demo else opened(work, sizes, asked.batch)
-  for part in parts:
+  for part in drawn if asked.demo else opened(work, sizes, asked.batch):
     names, shown, targets = zip(*part, strict=True)
-    targets = np.stack(targets)
     x = to_float(np.stack(shown))
-
-    def make(x: Any = x) -> Any:
-      w_plus = encode(x)
-      return evaluating.reconstructed(x, w_plus, generator, asked.batch)
-
     if not warm:
-      make()
+      make(x)
       warm = True
     began = time.perf_counter()
-    painted = make()
+    painted = make(x)
     padded = -(-len(names) // asked.batch) * asked.batch
     seconds = (time.perf_counter() - began) / padded
     bytes_ = to_bytes(painted, truncate=asked.truncate)
@@ -120,7 +117,7 @@ def inverted(asked: Any, net: Any, work: Work) -> Iterator[Any]:
     extra = {"seconds": np.full(len(names), seconds)}
     if lec is not None:
       extra["lec"] = lec(x)
-    yield evaluating.Batch(names, np.stack(results), targets, extra)
+    yield evaluating.Batch(names, np.stack(results), np.stack(targets), extra)
 
 
 def _drawn(work: Work) -> Iterator[tuple[str, Any, Any]]:

@@ -19,6 +19,7 @@ from encoder4editing_jax.cli.parsing import PLAIN, parse
 from encoder4editing_jax.cli.progress import Pace
 from encoder4editing_jax.cli.results import Results, places, report
 from encoder4editing_jax.config import ConfigError
+from encoder4editing_jax.config_optim import OPTIMISE_LR, TUNE_LR
 
 Inputs = Annotated[
   tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FILES")
@@ -59,14 +60,14 @@ class InvertArguments:
   optimise: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 0
   """Steps of Adam on the codes after the encoder."""
 
-  optimise_lr: float = 0.05
+  optimise_lr: float = OPTIMISE_LR
   """Learning rate of these steps."""
 
   tune: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 0
   """Then steps of Adam on the generator, another for each picture (pivotal
   tuning); published are 350."""
 
-  tune_lr: float = 3e-4
+  tune_lr: float = TUNE_LR
   """Learning rate of these steps."""
 
   weights: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""

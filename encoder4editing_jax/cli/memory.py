@@ -16,7 +16,8 @@ SETTINGS = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM": (-1, -1)}
 
 
 def keep_memory() -> bool:
-  """Tells the allocator to keep what is free.
+  """Tells the allocator to keep what is free; to be called before NumPy and
+  JAX start threads, which else have heaps of their own already.
 
   Whoever sets one of the allocator's own variables (`MALLOC_..._`, or
   `glibc.malloc` in `GLIBC_TUNABLES`) decides himself: nothing is changed then.

@@ -153,14 +153,19 @@ class Results:
 
 
 def _save(path: Path, image: Any) -> None:
+  from encoder4editing_jax.training.pictures import to_bytes
+
+  save_png(path, to_bytes(image[None])[0])
+
+
+def save_png(path: Path, pixels: Any, profile: bytes | None = None) -> None:
+  """Writes bytes `[h w 3]`, and their colour profile."""
   from PIL import Image
 
   from encoder4editing_jax import files
-  from encoder4editing_jax.training.pictures import to_bytes
 
-  pixels = Image.fromarray(to_bytes(image[None])[0])
   with files.replacing(path) as unfinished:
-    pixels.save(unfinished)
+    Image.fromarray(pixels).save(unfinished, icc_profile=profile)
 
 
 def paint_all(

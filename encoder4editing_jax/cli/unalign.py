@@ -11,11 +11,15 @@ from encoder4editing_jax.cli.crops import (
   Record,
   load_record,
   open_photo,
-  save_photo,
 )
 from encoder4editing_jax.cli.invert import Inputs, find
 from encoder4editing_jax.cli.parsing import PLAIN, parse, refuse_replacing
-from encoder4editing_jax.cli.results import counted, refuse_twins, tell
+from encoder4editing_jax.cli.results import (
+  counted,
+  refuse_twins,
+  save_png,
+  tell,
+)
 from encoder4editing_jax.config import ConfigError
 from encoder4editing_jax.files import reason
 
@@ -91,7 +95,7 @@ def unalign_command(argv: Sequence[str]) -> int:
     try:
       if photo := _pasted(asked, path, photos[path], failed):
         out.mkdir(parents=True, exist_ok=True)
-        save_photo(places[path], photo)
+        save_png(places[path], *photo)
         written.append(places[path])
     except (OSError, ValueError) as error:
       failed[path] = reason(error)

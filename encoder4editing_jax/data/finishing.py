@@ -40,16 +40,7 @@ def finish(
   check_rejects(rejects, n_inputs, work.parent, strict, bool(kept))
   made = work.parent / "made"
   made.mkdir(exist_ok=True)
-  shards = []
-  with (made / FILES).open("w") as lines:
-    for k, (path, note) in enumerate(kept):
-      name = f"{NAME}-{SPLIT}.array_record-{k:05d}-of-{len(kept):05d}"
-      if path.exists():  # else it was moved before the build was cut off
-        path.rename(made / name)
-      shards.append(
-        {"file": name} | {k: note[k] for k in ("images", "bytes", "sha256")}
-      )
-      lines.writelines(json.dumps(entry) + "\n" for entry in note["files"])
+  shards = _collect(kept, made)
   manifest = {
     "format": FORMAT,
     "images": sum(shard["images"] for shard in shards),
@@ -65,6 +56,23 @@ def finish(
   # What begins now may write there, sees `out`, and removes the folder too.
   shutil.rmtree(work.parent, ignore_errors=True)
   return manifest
+
+
+def _collect(
+  kept: list[tuple[Path, dict[str, Any]]], made: Path
+) -> list[dict[str, Any]]:
+  """Moves shards to their last names; what the manifest says of each."""
+  shards = []
+  with (made / FILES).open("w") as lines:
+    for k, (path, note) in enumerate(kept):
+      name = f"{NAME}-{SPLIT}.array_record-{k:05d}-of-{len(kept):05d}"
+      if path.exists():  # else it was moved before the build was cut off
+        path.rename(made / name)
+      shards.append(
+        {"file": name} | {k: note[k] for k in ("images", "bytes", "sha256")}
+      )
+      lines.writelines(json.dumps(entry) + "\n" for entry in note["files"])
+  return shards
 
 
 def check_rejects(

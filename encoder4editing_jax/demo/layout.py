@@ -67,23 +67,19 @@ def place_controls(
   gr.Markdown("# Invert and edit")
   with gr.Row():
     with gr.Column(scale=2, min_width=300):
-      left = _photo_controls(examples)
+      left = _upload_controls(examples) | _point_controls()
     with gr.Column(scale=3, min_width=300):
       right = _edit_controls(engine, reach)
   return Controls(state=gr.State(Session()), **left, **right)
 
 
-def _photo_controls(examples: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _upload_controls(examples: Sequence[tuple[str, str]]) -> dict[str, Any]:
   import gradio as gr
 
-  found = {
-    "upload": gr.File(
-      label="Photo",
-      file_types=["image"],
-      height=130,
-      elem_id="upload",
-    )
-  }
+  found: dict[str, Any] = {}
+  found["upload"] = gr.File(
+    label="Photo", file_types=["image"], height=130, elem_id="upload"
+  )
   with gr.Accordion("Take a photo", open=False):
     found["camera"] = gr.Image(
       sources=["webcam"],
@@ -105,11 +101,16 @@ def _photo_controls(examples: Sequence[tuple[str, str]]) -> dict[str, Any]:
     buttons=[],
   )
   found["role"] = gr.Radio(
-    [TO_EDIT, TO_MIX],
-    value=TO_EDIT,
-    label="What it is for",
-    elem_id="role",
+    [TO_EDIT, TO_MIX], value=TO_EDIT, label="What it is for", elem_id="role"
   )
+  return found
+
+
+def _point_controls() -> dict[str, Any]:
+  """What aligns an opened photo."""
+  import gradio as gr
+
+  found: dict[str, Any] = {}
   found["message"] = gr.Markdown(WELCOME, elem_id="message")
   found["photo"] = gr.Image(
     label="Click the five points here",
@@ -120,11 +121,7 @@ def _photo_controls(examples: Sequence[tuple[str, str]]) -> dict[str, Any]:
     visible=False,
   )
   with gr.Row():
-    names = {
-      "undo": "Undo",
-      "align": "Align",
-      "skip": "Skip alignment",
-    }
+    names = {"undo": "Undo", "align": "Align", "skip": "Skip alignment"}
     for key, text in names.items():
       found[key] = gr.Button(
         text,

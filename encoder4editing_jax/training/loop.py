@@ -173,6 +173,12 @@ def _train(
   goes_on = checkpoints.latest_step() is not None
   best = Best(config, networks, judge.workdir, goes_on)
   asked: signal.Signals | None = None
+
+  def read(step: int, metrics: dict[str, Any]) -> None:
+    saved = checkpoints.latest_step()
+    stop_if_lost(config, plan.training, step, metrics, saved=saved)
+    logger.step(step, metrics)
+
   with (
     contextlib.closing(logger),
     contextlib.closing(profile),
@@ -184,17 +190,11 @@ def _train(
       if (step - 1) % config.discriminator.r1_every == 0 and "r1" in metrics:
         penalty = {"r1": metrics["r1"]}
       if pending:
-        stop_if_lost(
-          config, plan.training, *pending, saved=checkpoints.latest_step()
-        )
-        logger.step(*pending)
+        read(*pending)
       pending = (step, metrics | penalty)
       last, score = step == settings.steps, None
       if step % settings.eval_every == 0 and not last:
-        stop_if_lost(
-          config, plan.training, *pending, saved=checkpoints.latest_step()
-        )
-        logger.step(*pending)
+        read(*pending)
         pending = None
         score = judge.along_the_way(state, best, logger)
       asked = heard(stopping.signal, step % settings.log_every == 0)
@@ -204,10 +204,7 @@ def _train(
       if asked:
         break
     if pending:
-      stop_if_lost(
-        config, plan.training, *pending, saved=checkpoints.latest_step()
-      )
-      logger.step(*pending)
+      read(*pending)
     checkpoints.wait()
     if asked:
       raise _interrupted(asked, step, checkpoints)
@@ -253,11 +250,12 @@ def _announce(
   config: Config, networks: Networks, plan: Plan, state: TrainState
 ) -> None:
   n = sum(x.size for x in jax.tree.leaves(state.encoder))
+  devices = f"{jax.device_count()} {jax.default_backend().upper()} device"
+  devices += "s" * (jax.device_count() != 1)
   print(
     f"{config.model.encoder} with {n / 1e6:.2f} M parameters, "
     f"{len(plan.training)} training and {len(plan.evaluation or [])} held-out "
-    f"images, {jax.device_count()} {jax.default_backend()} device(s), "
-    f"from step {int(state.step)} to {config.run.steps}",
+    f"images, {devices}, from step {int(state.step)} to {config.run.steps}",
     flush=True,
   )
   n_styles = networks.generator.n_styles
