@@ -98,10 +98,20 @@ def make_train_step(
       state, frozen, examples, stage, memo
     )
     gradient = jax.lax.pmean(gradient, AXIS)
-    changed = _descend(state, statistics, gradient, optimizer, config)
     metrics = jax.lax.pmean(metrics | terms, AXIS)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
-    return _step_or_skip(before, changed, metrics)
+    numbers = (metrics, optax.tree.norm(state.discriminator))
+    finite = jnp.isfinite(jnp.stack(jax.tree.leaves(numbers))).all()
+    # A branch, not a choice for each array: these could not be updated in
+    # place then, and old and new ones would be in memory together.
+    new = jax.lax.cond(
+      finite,
+      lambda: _descend(state, statistics, gradient, optimizer, config),
+      lambda: before,
+    )
+    skipped = jnp.where(finite, 0, before.skipped + 1)
+    new = dataclasses.replace(new, step=before.step + 1, skipped=skipped)
+    return new, metrics | {"skipped": skipped}
 
   return train_step
 
@@ -131,15 +141,3 @@ def _descend(
       state.average, new, config.optim.ema, state.step
     ),
   )
-
-
-def _step_or_skip(
-  before: TrainState, new: TrainState, metrics: Metrics
-) -> tuple[TrainState, Metrics]:
-  """The new state, or the old one if a number of the step is not finite."""
-  numbers = (metrics, optax.tree.norm(new.discriminator))
-  finite = jnp.isfinite(jnp.stack(jax.tree.leaves(numbers))).all()
-  kept = jax.tree.map(lambda n, b: jnp.where(finite, n, b), new, before)
-  skipped = jnp.where(finite, 0, before.skipped + 1)
-  kept = dataclasses.replace(kept, step=before.step + 1, skipped=skipped)
-  return kept, metrics | {"skipped": skipped}
