@@ -1,7 +1,11 @@
 """`e4e plan`: whether a run fits a device, and how fast it can be at most."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,6 +15,7 @@ from encoder4editing_jax.cli.parsing import parse
 from encoder4editing_jax.cli.train import load_config
 from encoder4editing_jax.config import Config, ConfigError
 
+MINUTE = 60.0
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -62,9 +67,34 @@ def plan_command(argv: Sequence[str]) -> int:
     target,
     compile=not asked.no_compile,
     compiles=asked.compiles,
+    watch=_watch,
   )
   print(json.dumps(found) if asked.json else text(asked.card, found))
   return 0 if found["step"]["fits"] else 1
+
+
+@contextlib.contextmanager
+def _watch(what: str) -> Iterator[None]:
+  """Says on standard error what is compiled, and each minute that it still
+  is."""
+  began, done = time.perf_counter(), threading.Event()
+
+  def tell(words: str) -> None:
+    print(f"{words} ({time.perf_counter() - began:.0f} s)", file=sys.stderr)
+
+  def wait() -> None:
+    while not done.wait(MINUTE):
+      tell("  still compiling")
+
+  print(f"compiling {what}; this takes minutes", file=sys.stderr)
+  thread = threading.Thread(target=wait, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    done.set()
+    thread.join()
+    tell("  done")
 
 
 def _parse(argv: Sequence[str]) -> PlanArguments:
@@ -85,13 +115,14 @@ def text(card: str, found: dict[str, Any]) -> str:
   """What a plan says, for people."""
   step, parts = found["step"], dict(found["parts"])
   parts["batch"] = parts.pop("batch, each example") * step["batch"]
-  total = sum(parts.values()) + step["temporary"]
   how = "compiled" if step["compiled"] else "estimated"
   whole = step["batch"] * found["devices"]
   each = f", {step['batch']} for each" if found["devices"] > 1 else ""
   parameters = ", ".join(
     f"{name} {n / 1e6:.1f} M" for name, n in found["parameters"].items() if n
   )
+  memory = f"{found['memory'] / 1e6:.1f}"
+  verdict = "fits" if step["fits"] else "does not fit"
   lines = [f"{card} on {found['target']}, batch {whole}{each}"]
   lines += [f"note: {line}" for line in found["notes"]]
   if found["estimated_because"]:
@@ -100,8 +131,7 @@ def text(card: str, found: dict[str, Any]) -> str:
   lines += [f"  {k:<24}{v / 1e6:10.1f}" for k, v in parts.items() if v]
   lines += [
     f"  {'temporaries, ' + how:<24}{step['temporary'] / 1e6:10.1f}",
-    f"  {'together':<24}{total / 1e6:10.1f} of {found['memory'] / 1e6:.1f}: "
-    + ("fits" if step["fits"] else "does not fit"),
+    f"  {'together':<24}{found['needed'] / 1e6:10.1f} of {memory}: {verdict}",
     "",
     _largest(found),
     *_bound(found),
@@ -111,12 +141,16 @@ def text(card: str, found: dict[str, Any]) -> str:
 
 
 def _largest(found: dict[str, Any]) -> str:
-  largest = found["largest"]
+  largest, over = found["largest"], found["too_large"]
   if not largest:
-    return "largest batch of a device: none was found that fits"
+    return f"largest batch of a device: none fits, {over['batch']} does not"
   how = "compiled" if largest["compiled"] else "estimated"
-  more = " or more" if largest["batch"] >= found["most"] else ""
-  return f"largest batch of a device: {largest['batch']}{more} ({how})"
+  batch = f"largest batch of a device: {largest['batch']}"
+  if largest["batch"] == found["most"]:
+    return f"{batch} or more ({how})"
+  if not over:
+    return f"{batch} or more ({how}; larger ones were not tried: --compiles)"
+  return f"{batch} ({how}; {over['batch']} does not fit)"
 
 
 def _bound(found: dict[str, Any]) -> list[str]:

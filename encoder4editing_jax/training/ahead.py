@@ -28,6 +28,10 @@ from encoder4editing_jax.training.step import make_train_step
 _COLLECTIVE = (
   "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 )
+_EXHAUSTED = (
+  (r"Used ([\d.]+)([KMG])i?B? of", "memory"),
+  (r"required for HLO temporaries \(([\d.]+)([KMG])i?B?\)", "temporary"),
+)
 _QUIET = {
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
   "TPU_SKIP_MDS_QUERY": "1",
@@ -114,13 +118,10 @@ def measure(lowered: Any) -> Measured:
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    used = re.search(r"Used ([\d.]+)([KMG])i?B? of", str(error))
+    used = exhausted(str(error))
     if not used:
       raise ValueError(str(error).splitlines()[0]) from error
-    unit = 2.0 ** {"K": 10, "M": 20, "G": 30}[used[2]]
-    return Measured(
-      False, float(used[1]) * unit, seconds=time.perf_counter() - began
-    )
+    return used._replace(seconds=time.perf_counter() - began)
   seconds = time.perf_counter() - began
   cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
   arguments = memory.argument_size_in_bytes
@@ -136,6 +137,19 @@ def measure(lowered: Any) -> Measured:
     collectives(compiled.as_text()),
     seconds,
   )
+
+
+def exhausted(message: str) -> Measured | None:
+  """What a program needs that the compiler finds too large, by its error.
+
+  libtpu says it in two ways: early of temporaries alone, without a schedule,
+  and of everything in the end.
+  """
+  for pattern, name in _EXHAUSTED:
+    if found := re.search(pattern, message):
+      size = float(found[1]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[found[2]]
+      return Measured(False, size)._replace(**{name: size})
+  return None
 
 
 def collectives(text: str) -> dict[str, tuple[int, int]]:

@@ -15,7 +15,7 @@ import jax
 from flax import nnx
 
 from encoder4editing_jax.config import Config, ConfigError
-from encoder4editing_jax.training import ahead, counting
+from encoder4editing_jax.training import ahead, counting, flat
 from encoder4editing_jax.training.outline import Outline
 from encoder4editing_jax.training.parallel import AXIS
 from encoder4editing_jax.training.step import make_train_step
@@ -48,6 +48,10 @@ class Step:
   """That compiling took."""
 
 
+Measure = Callable[[int], Step]
+"""A step by the batch of one device."""
+
+
 def memory_by_part(outline: Outline) -> dict[str, int]:
   """Bytes of each device that last from step to step, and the batch's of one
   example."""
@@ -67,7 +71,7 @@ def memory_by_part(outline: Outline) -> dict[str, int]:
     "batch, each example": ahead.batch_shapes(one),
   }
   return {
-    name: sum(map(counting.nbytes, jax.tree.leaves(tree)))
+    name: sum(map(flat.nbytes, jax.tree.leaves(tree)))
     for name, tree in parts.items()
   }
 
@@ -121,18 +125,22 @@ def check_batch(config: Config, target: Target) -> int:
   return config.run.batch_size // target.count
 
 
-def estimated(outline: Outline, target: Target, batch: int) -> Step:
-  """A step from the traced operations of one device."""
-  config = _with_batch(outline.config, batch)
+def estimator(outline: Outline, target: Target) -> Measure:
+  """Steps by their batch, from one trace of the step of one device."""
+  parts = outline.config.run.microbatches
+  config = _with_batch(outline.config, flat.MARK * parts)
   step = make_train_step(config, outline.networks)
   traced = jax.make_jaxpr(step, axis_env=[(AXIS, target.count)])(
     outline.state, outline.frozen, ahead.batch_shapes(config)
   )
-  found = counting.count(traced.jaxpr)
-  state = lasting(outline, batch)
-  fits = state + found.peak <= usable(target)
-  moved = found.bytes + 2 * state  # the state is read and written
-  return Step(batch, found.peak, found.operations, moved, fits, False)
+
+  def estimated(batch: int) -> Step:
+    platform = target.kind.platform
+    found = counting.count(traced.jaxpr, platform, batch // parts)
+    fits = lasting(outline, batch) + found.peak <= usable(target)
+    return Step(batch, found.peak, found.operations, found.bytes, fits, False)
+
+  return estimated
 
 
 def compiled(outline: Outline, target: Target, batch: int) -> Step:
@@ -145,6 +153,8 @@ def compiled(outline: Outline, target: Target, batch: int) -> Step:
   devices = _devices(target)
   found = ahead.measure(ahead.lower_step(config, outline.build, devices))
   temporary = max(found.memory - lasting(outline, batch), 0.0)
+  if not found.fits and found.temporary:  # all that the compiler says then
+    temporary = found.temporary
   fits = found.fits and found.memory <= usable(target)
   return Step(
     batch,
@@ -173,15 +183,15 @@ def _devices(target: Target) -> Sequence[Any]:
   return here[: target.count]
 
 
-def largest_batch(
+def search(
   asked: Step,
   outline: Outline,
   target: Target,
-  measure: Callable[[int], Step],
+  measure: Measure,
   tries: int,
   slope: float,
-) -> Step | None:
-  """The largest batch of one device that was seen to fit.
+) -> list[Step]:
+  """Looks for the largest batch of one device that fits.
 
   Args:
     asked: the batch of the config.
@@ -192,34 +202,43 @@ def largest_batch(
     slope: bytes for each further example.
 
   Returns:
-    None if no batch was found that fits.
+    All steps that were seen, the first one too, by their batches.
   """
   unit = outline.config.run.microbatches
   seen = {asked.batch: asked}
-  for _ in range(tries):
+  for left in range(tries, 0, -1):
     best = max((b for b, s in seen.items() if s.fits), default=0)
     worst = min((b for b, s in seen.items() if not s.fits), default=MOST + unit)
     nearest = seen[best] if best else seen[worst]
     if len(seen) > 1:
-      slope = slope_of(*seen.values()) or slope
-    room = usable(target) - _needed(outline, nearest)
+      slope = _slope_of(*seen.values()) or slope
+    room = usable(target) - needed(outline, nearest)
     guess = nearest.batch + int(room // max(slope, 1.0))
-    guess = min(max(guess, best + unit), worst - unit) // unit * unit
+    if not best and left == 1:  # it is to fit
+      guess -= max(guess, 0) // 8
+    guess = _round(min(max(guess, best + unit), worst - unit), unit, target)
     if guess <= best or guess in seen:
       break
     seen[guess] = measure(guess)
-  return max(
-    (s for s in seen.values() if s.fits), key=lambda s: s.batch, default=None
-  )
+  return [seen[batch] for batch in sorted(seen)]
 
 
-def slope_of(*steps: Step) -> float:
+def _round(batch: int, unit: int, target: Target) -> int:
+  """Down to whole microbatches; on TPUs examples fill rows of eight."""
+  rows = 8 * unit
+  if target.kind.platform == "tpu" and batch >= 2 * rows:
+    return batch // rows * rows
+  return batch // unit * unit
+
+
+def _slope_of(*steps: Step) -> float:
   """Bytes of an example, from the two largest batches."""
   small, large = sorted(steps, key=lambda s: s.batch)[-2:]
   return (large.temporary - small.temporary) / (large.batch - small.batch)
 
 
-def _needed(outline: Outline, step: Step) -> float:
+def needed(outline: Outline, step: Step) -> float:
+  """Bytes of all that a step holds."""
   return lasting(outline, step.batch) + step.temporary
 
 
@@ -233,25 +252,3 @@ def lasting(outline: Outline, batch: int) -> float:
 def _with_batch(config: Config, batch: int) -> Config:
   run = dataclasses.replace(config.run, batch_size=batch)
   return dataclasses.replace(config, run=run)
-
-
-def line_through(
-  outline: Outline, target: Target, one: Step, other: Step
-) -> Callable[[int], Step]:
-  """Steps on the line through two others."""
-
-  def at(batch: int) -> Step:
-    share = (batch - one.batch) / (other.batch - one.batch)
-
-    def between(name: str) -> float:
-      low, high = getattr(one, name), getattr(other, name)
-      return max(low + share * (high - low), 0.0)
-
-    names = ("temporary", "operations", "bytes")
-    values = {name: between(name) for name in names}
-    needed = lasting(outline, batch) + values["temporary"]
-    return Step(
-      batch=batch, fits=needed <= usable(target), compiled=False, **values
-    )
-
-  return at

@@ -1,20 +1,23 @@
 """Whether a run fits a device, and how fast it can be at most."""
 
+import contextlib
 import dataclasses
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.training.needs import (
   MOST,
+  Measure,
   Step,
   check_batch,
   compiled,
-  estimated,
-  largest_batch,
-  line_through,
+  estimator,
   memory_by_part,
+  needed,
   parameters,
-  slope_of,
+  search,
   usable,
 )
 from encoder4editing_jax.training.outline import Outline
@@ -22,6 +25,14 @@ from encoder4editing_jax.training.targets import Target
 
 COMPILES = 3
 """Programs that are compiled at most for one plan."""
+ESTIMATES = 16
+"""Batches that are estimated at most."""
+
+Watch = Callable[[str], contextlib.AbstractContextManager[None]]
+
+
+def _unwatched(_: str) -> contextlib.AbstractContextManager[None]:
+  return contextlib.nullcontext()
 
 
 def bound(step: Step, target: Target, dtype: str) -> dict[str, float]:
@@ -70,6 +81,7 @@ def plan(
   *,
   compile: bool = True,
   compiles: int = COMPILES,
+  watch: Watch = _unwatched,
 ) -> dict[str, Any]:
   """What `e4e plan` prints, see there.
 
@@ -78,30 +90,34 @@ def plan(
     target: the devices.
     compile: ask the compiler, if there is one.
     compiles: how often at most.
+    watch: is entered while a batch is compiled; told what it is.
 
   Returns:
     Plain values; bytes and operations are those of each device. `step` is the
-    batch of the config, `work` the same, estimated where it did not compile.
+    batch of the config, `work` the same, estimated where it did not compile,
+    `tries` all batches that were looked at, `too_large` the smallest of them
+    that does not fit.
 
   Raises:
     ConfigError: the devices do not divide the batch.
   """
   config = outline.config
   batch = check_batch(config, target)
-  rough = estimated(outline, target, batch)
-  double = estimated(outline, target, 2 * batch)
-  slope, why = slope_of(rough, double), "no compiler was asked"
-  step, tries = rough, 64
-  measure = line_through(outline, target, rough, double)
+  estimated = estimator(outline, target)
+  rough = estimated(batch)
+  tries, why = [], "no compiler was asked"
   if compile and compiles:
     try:
-      step = compiled(outline, target, batch)
-      slope *= step.temporary / max(rough.temporary, 1.0)
-      tries, measure = compiles - 1, lambda b: compiled(outline, target, b)
+      tries = _by_compiler(outline, target, estimated, compiles, watch)
       why = ""
     except ValueError as error:
       why = str(error)
-  largest = largest_batch(step, outline, target, measure, tries, slope)
+  if not tries:
+    slope = rough.temporary / batch
+    tries = search(rough, outline, target, estimated, ESTIMATES, slope)
+  step = next(step for step in tries if step.batch == batch)
+  largest = max((s for s in tries if s.fits), key=_batch, default=None)
+  too_large = min((s for s in tries if not s.fits), key=_batch, default=None)
   work = step if step.operations else rough  # unknown where it does not fit
   return {
     "target": target.name,
@@ -111,10 +127,47 @@ def plan(
     "parameters": parameters(outline),
     "parts": memory_by_part(outline),
     "step": dataclasses.asdict(step),
+    "needed": needed(outline, step),
     "estimated_because": why,
     "largest": largest and dataclasses.asdict(largest),
+    "too_large": too_large and dataclasses.asdict(too_large),
     "most": MOST,
+    "tries": [dataclasses.asdict(step) for step in tries],
     "work": dataclasses.asdict(work),
     "bound": bound(work, target, config.model.dtype),
     "advice": advice(config, step, largest),
   }
+
+
+def _by_compiler(
+  outline: Outline,
+  target: Target,
+  estimated: Measure,
+  compiles: int,
+  watch: Watch,
+) -> list[Step]:
+  """The batch of the config and the largest one, as XLA compiles them.
+
+  Raises:
+    ValueError: nothing here compiles for the target.
+  """
+  left = itertools.count(1)
+
+  def measure(batch: int) -> Step:
+    what = (
+      f"batch {batch} for {target.name}, {next(left)} of {compiles} at most"
+    )
+    with watch(what):
+      return compiled(outline, target, batch)
+
+  batch = check_batch(outline.config, target)
+  step = measure(batch)
+  slope = step.temporary / batch  # as if none of it were there without examples
+  if not step.fits:  # how far down: no less than the estimate says
+    one, two = estimated(batch), estimated(2 * batch)
+    slope *= (two.temporary - one.temporary) / max(one.temporary, 1.0)
+  return search(step, outline, target, measure, compiles - 1, slope)
+
+
+def _batch(step: Step) -> int:
+  return step.batch
