@@ -29,8 +29,8 @@ _COLLECTIVE = (
   "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 )
 _EXHAUSTED = (
-  (r"Used ([\d.]+)([KMG])i?B? of", "memory"),
-  (r"required for HLO temporaries \(([\d.]+)([KMG])i?B?\)", "temporary"),
+  r"Used ([\d.]+)([KMG])i?B? of",
+  r"required for HLO temporaries \(([\d.]+)([KMG])i?B?\)",
 )
 _QUIET = {
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -145,11 +145,17 @@ def exhausted(message: str) -> Measured | None:
   libtpu says it in two ways: early of temporaries alone, without a schedule,
   and of everything in the end.
   """
-  for pattern, name in _EXHAUSTED:
-    if found := re.search(pattern, message):
-      size = float(found[1]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[found[2]]
-      return Measured(False, size)._replace(**{name: size})
+  whole, temporaries = (re.search(x, message) for x in _EXHAUSTED)
+  if whole:
+    return Measured(False, _bytes(whole))
+  if temporaries:
+    size = _bytes(temporaries)
+    return Measured(False, size, size)
   return None
+
+
+def _bytes(size: re.Match[str]) -> float:
+  return float(size[1]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[size[2]]
 
 
 def collectives(text: str) -> dict[str, tuple[int, int]]:

@@ -93,7 +93,7 @@ def count(jaxpr: Any, platform: str = "", batch: int = MARK) -> Counts:
   plain = {value: float(value.nbytes) for value in values}
   size = tiles.sizes(flat) if platform == "tpu" else plain
   kernels = _fuse(flat, size, platform, batch)
-  work = sum(operation.work for operation in flat.operations)
+  work = sum((operation.work for operation in flat.operations), 0.0)
   work += sum(kernel.inner.operations for kernel in kernels)
   moved = sum(
     _read(kernel.reads, size)
@@ -156,7 +156,7 @@ def _pays(times: int, again: float, size: float) -> bool:
 
 def _read(reads: dict[Value, int], size: Size) -> float:
   """Bytes of what is read, or of parts of it."""
-  return sum(n * size[v] / v.numbers for v, n in reads.items() if n)
+  return sum((n * size[v] / v.numbers for v, n in reads.items() if n), 0.0)
 
 
 def _inner(operation: Operation, platform: str, batch: int) -> Counts:

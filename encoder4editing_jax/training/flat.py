@@ -27,7 +27,8 @@ class Value:
     shape = getattr(aval, "shape", ())
     self.shape = tuple(n if n % MARK else n // MARK * batch for n in shape)
     self.numbers = math.prod(self.shape)
-    self.nbytes = self.numbers * aval.dtype.itemsize if self.shape else 0
+    dtype = getattr(aval, "dtype", None)
+    self.nbytes = self.numbers * dtype.itemsize if dtype is not None else 0
     self.is_literal = aval is None
 
 
@@ -137,7 +138,7 @@ class _Walk:
 
   def _length(self, jaxpr: Any) -> tuple[float, int]:
     inside = flatten(jaxpr, self.platform).operations
-    return sum(operation.work for operation in inside), len(inside)
+    return sum((operation.work for operation in inside), 0.0), len(inside)
 
 
 def _work(equation: Any, reads: list[Any], writes: list[Any]) -> float:

@@ -21,8 +21,6 @@ from encoder4editing_jax.training.parallel import AXIS
 from encoder4editing_jax.training.step import make_train_step
 from encoder4editing_jax.training.targets import Target
 
-MOST = 4096
-"""Largest batch of one device that is looked for."""
 RESERVED = {"tpu": 0.25 * 2**30}
 """Bytes of a device that programs do not get: libtpu's, of 16 GB."""
 POOL = 0.75
@@ -181,60 +179,6 @@ def _devices(target: Target) -> Sequence[Any]:
   if len(here) < target.count:
     raise ValueError(f"JAX sees {len(here)} CPU devices here")
   return here[: target.count]
-
-
-def search(
-  asked: Step,
-  outline: Outline,
-  target: Target,
-  measure: Measure,
-  tries: int,
-  slope: float,
-) -> list[Step]:
-  """Looks for the largest batch of one device that fits.
-
-  Args:
-    asked: the batch of the config.
-    outline: of the run.
-    target: says how much memory there is.
-    measure: a step by its batch.
-    tries: how often that may be asked.
-    slope: bytes for each further example.
-
-  Returns:
-    All steps that were seen, the first one too, by their batches.
-  """
-  unit = outline.config.run.microbatches
-  seen = {asked.batch: asked}
-  for left in range(tries, 0, -1):
-    best = max((b for b, s in seen.items() if s.fits), default=0)
-    worst = min((b for b, s in seen.items() if not s.fits), default=MOST + unit)
-    nearest = seen[best] if best else seen[worst]
-    if len(seen) > 1:
-      slope = _slope_of(*seen.values()) or slope
-    room = usable(target) - needed(outline, nearest)
-    guess = nearest.batch + int(room // max(slope, 1.0))
-    if not best and left == 1:  # it is to fit
-      guess -= max(guess, 0) // 8
-    guess = _round(min(max(guess, best + unit), worst - unit), unit, target)
-    if guess <= best or guess in seen:
-      break
-    seen[guess] = measure(guess)
-  return [seen[batch] for batch in sorted(seen)]
-
-
-def _round(batch: int, unit: int, target: Target) -> int:
-  """Down to whole microbatches; on TPUs examples fill rows of eight."""
-  rows = 8 * unit
-  if target.kind.platform == "tpu" and batch >= 2 * rows:
-    return batch // rows * rows
-  return batch // unit * unit
-
-
-def _slope_of(*steps: Step) -> float:
-  """Bytes of an example, from the two largest batches."""
-  small, large = sorted(steps, key=lambda s: s.batch)[-2:]
-  return (large.temporary - small.temporary) / (large.batch - small.batch)
 
 
 def needed(outline: Outline, step: Step) -> float:

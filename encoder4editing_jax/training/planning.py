@@ -8,7 +8,6 @@ from typing import Any
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.training.needs import (
-  MOST,
   Measure,
   Step,
   check_batch,
@@ -17,10 +16,10 @@ from encoder4editing_jax.training.needs import (
   memory_by_part,
   needed,
   parameters,
-  search,
   usable,
 )
 from encoder4editing_jax.training.outline import Outline
+from encoder4editing_jax.training.searching import MOST, search
 from encoder4editing_jax.training.targets import Target
 
 COMPILES = 3
@@ -101,24 +100,36 @@ def plan(
   Raises:
     ConfigError: the devices do not divide the batch.
   """
-  config = outline.config
-  batch = check_batch(config, target)
+  batch = check_batch(outline.config, target)
   estimated = estimator(outline, target)
-  rough = estimated(batch)
-  tries, why = [], "no compiler was asked"
+  why = "no compiler was asked"
   if compile and compiles:
     try:
       tries = _by_compiler(outline, target, estimated, compiles, watch)
-      why = ""
+      return _found(outline, target, batch, tries, estimated, "")
     except ValueError as error:
       why = str(error)
-  if not tries:
-    slope = rough.temporary / batch
-    tries = search(rough, outline, target, estimated, ESTIMATES, slope)
+  rough = estimated(batch)
+  slope = rough.temporary / batch
+  tries = search(rough, outline, target, estimated, ESTIMATES, slope)
+  return _found(outline, target, batch, tries, estimated, why)
+
+
+def _found(
+  outline: Outline,
+  target: Target,
+  batch: int,
+  tries: list[Step],
+  estimated: Measure,
+  why: str,
+) -> dict[str, Any]:
+  """What there is to print of the batches that were looked at."""
+  config = outline.config
   step = next(step for step in tries if step.batch == batch)
-  largest = max((s for s in tries if s.fits), key=_batch, default=None)
-  too_large = min((s for s in tries if not s.fits), key=_batch, default=None)
-  work = step if step.operations else rough  # unknown where it does not fit
+  fits = [step for step in tries if step.fits]
+  over = [step for step in tries if not step.fits]
+  largest = fits[-1] if fits else None
+  work = step if step.operations else estimated(batch)
   return {
     "target": target.name,
     "devices": target.count,
@@ -130,7 +141,7 @@ def plan(
     "needed": needed(outline, step),
     "estimated_because": why,
     "largest": largest and dataclasses.asdict(largest),
-    "too_large": too_large and dataclasses.asdict(too_large),
+    "too_large": dataclasses.asdict(over[0]) if over else None,
     "most": MOST,
     "tries": [dataclasses.asdict(step) for step in tries],
     "work": dataclasses.asdict(work),
@@ -167,7 +178,3 @@ def _by_compiler(
     one, two = estimated(batch), estimated(2 * batch)
     slope *= (two.temporary - one.temporary) / max(one.temporary, 1.0)
   return search(step, outline, target, measure, compiles - 1, slope)
-
-
-def _batch(step: Step) -> int:
-  return step.batch

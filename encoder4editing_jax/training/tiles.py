@@ -44,7 +44,7 @@ def _axes(flat: Flat) -> dict[Value, tuple[int, int]]:
 def _tiled(value: Value, axes: tuple[int, int] | None) -> float:
   shape = value.shape
   if len(shape) < 2 or not value.nbytes:
-    return value.nbytes
+    return float(value.nbytes)
   pairs = itertools.permutations(axes or range(len(shape)), 2)
   return value.nbytes * min(
     _up(shape[lane], LANES)
