@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import subprocess
@@ -30,7 +31,13 @@ from encoder4editing_jax.training.parallel import AXIS
 from encoder4editing_jax.training.step import make_train_step
 
 TOY = load_config("toy")
+SINGLE = ["toy_psp", "--model.encoder", "SingleStyleEncoder"]
 SMALL = change(TOY, model={"channels": (8, 8, 8, 8)}, run={"batch_size": 4})
+
+without_tpu = pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None,
+  reason="compiling for TPUs needs libtpu: pip install 'jax[tpu]'",
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +91,8 @@ def test_one_trace_is_enough_for_all_batches(parts):
   wanted = counting.count(traced.jaxpr, "tpu")
   found = needs.estimator(made, target)(6)
   assert found.operations == wanted.operations
-  assert found.temporary == pytest.approx(wanted.peak, rel=0.01)
-  assert found.bytes == pytest.approx(wanted.bytes, rel=0.02)
+  assert found.temporary == wanted.peak
+  assert found.bytes == wanted.bytes
 
 
 @pytest.mark.usefixtures("known")
@@ -115,7 +122,7 @@ def test_what_does_not_fit_is_told_what_to_change(
   found = planning.plan(small, target)
   assert found["largest"]["batch"] == 3 and found["too_large"]["batch"] == 4
   assert "--model.dtype bfloat16" in found["advice"][0]
-  assert "3 for each device fit" in found["advice"][1]
+  assert "--run.batch_size 3: 3 for each device fit" in found["advice"][1]
 
 
 @pytest.mark.usefixtures("known")
@@ -143,7 +150,8 @@ def test_batches_are_compiled_as_often_as_was_said(small, monkeypatch):
     assert len(found["tries"]) == len(watched) == compiles
     assert found["largest"]["batch"] == largest and not found["too_large"]
     assert "1 of" in watched[0] and "batch 4" in watched[0]
-    words = plan.text("card", found)
+    assert found["tries"][-1]["seconds"] == 60
+    words = plan.text({"card": "toy"} | found)
     assert f"device: {largest} or more (compiled; larger ones" in words
 
 
@@ -165,7 +173,8 @@ def test_the_largest_batch_is_found_by_few_questions(small, limit, device):
   assert len(asked) <= 5
 
 
-def test_a_search_from_above_ends_with_a_batch_that_fits(small):
+@pytest.mark.parametrize("tries", [1, 2])
+def test_a_search_from_above_ends_with_a_batch_that_fits(small, tries):
   """Even if less falls away with the examples than was thought."""
   target = targets.parse("v5e")
 
@@ -174,8 +183,17 @@ def test_a_search_from_above_ends_with_a_batch_that_fits(small):
     fits = needs.lasting(small, batch) + temporary <= needs.usable(target)
     return needs.Step(batch, temporary, 0.0, 0.0, fits, True)
 
-  seen = searching.search(measure(512), small, target, measure, 2, 1.2e8)
-  assert [step.fits for step in seen] == [True, False, False][3 - len(seen) :]
+  seen = searching.search(measure(512), small, target, measure, tries, 1.1e8)
+  assert len(seen) == 1 + tries
+  assert seen[0].fits == (tries == 2)
+
+
+def test_a_container_has_less_memory_than_its_machine(tmp_path, monkeypatch):
+  limits = [tmp_path / "none", tmp_path / "max", tmp_path / "limit"]
+  limits[1].write_text("max\n")
+  limits[2].write_text("1000\n")
+  monkeypatch.setattr(targets, "_LIMITS", list(map(str, limits)))
+  assert targets.this_machine().memory == 1000
 
 
 def test_products_are_counted():
@@ -292,6 +310,7 @@ def test_a_generator_that_is_not_there_is_as_large_as_its_name_says():
     (["toy"], "--target"),
     (["nowhere", "--target", "cpu"], "nowhere"),
     (["toy", "--target", "h200:3"], "multiple of 3"),
+    (["toy", "--target", "h200:3"], "--run.batch_size 48 for 16 on each"),
     (["toy", "--target", "tpu"], "v5e"),
     (["toy", "--target", "h200", "--run.batch", "4"], "run.batch"),
   ],
@@ -317,3 +336,31 @@ def test_the_command_in_a_process_of_its_own():
   assert found["target"] == "v5e:2x4" and found["step"]["batch"] == 2
   assert found["largest"]["batch"] > 2
   assert set(found["parameters"]) == {"encoder", "generator", "discriminator"}
+
+
+@pytest.mark.slow
+@without_tpu
+def test_a_real_compiler_and_the_estimate_agree(capsys):
+  """A small step for one v5e: its products are counted, its memory is known
+  to a third (docs/tpu.md says more)."""
+  flags = [*SINGLE, "--run.batch_size", "4", "--target", "v5e:1", "--json"]
+  assert main(["plan", *flags, "--compiles", "1"]) == 0
+  out, err = capsys.readouterr()
+  compiled = json.loads(out)["step"]
+  assert "compiling batch 4 for v5e:1x1, 1 of 1" in err
+  assert main(["plan", *flags, "--no-compile"]) == 0
+  estimated = json.loads(capsys.readouterr().out)["step"]
+  assert compiled["compiled"] and compiled["seconds"] > 1
+  for name, share in (("operations", 0.25), ("temporary", 0.35)):
+    assert estimated[name] == pytest.approx(compiled[name], rel=share)
+
+
+@pytest.mark.slow
+@without_tpu
+def test_a_real_compiler_says_what_does_not_fit(capsys):
+  flags = [*SINGLE, "--model.generator", "faces_256.pt", "--target", "v5e:1"]
+  flags += ["--data.size", "256", "256", "--run.batch_size", "512"]
+  assert main(["plan", *flags, "--compiles", "1"]) == 1
+  out = capsys.readouterr().out
+  assert "temporaries, compiled" in out and "does not fit" in out
+  assert "none fits, 512 does not" in out

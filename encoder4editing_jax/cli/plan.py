@@ -58,9 +58,12 @@ def plan_command(argv: Sequence[str]) -> int:
     ConfigError: wrong flags, card or target.
   """
   asked = _parse(argv)
+  import jax
+
   from encoder4editing_jax.converters.start import load_start
   from encoder4editing_jax.training import outline, planning, targets
 
+  jax.config.update("jax_platforms", "cpu")  # leaves a device to others
   target = targets.parse(asked.target)
   found = planning.plan(
     outline.outline(asked.settings, load_start),
@@ -69,7 +72,8 @@ def plan_command(argv: Sequence[str]) -> int:
     compiles=asked.compiles,
     watch=_watch,
   )
-  print(json.dumps(found) if asked.json else text(asked.card, found))
+  found = {"card": asked.card} | found
+  print(json.dumps(found) if asked.json else text(found))
   return 0 if found["step"]["fits"] else 1
 
 
@@ -86,7 +90,7 @@ def _watch(what: str) -> Iterator[None]:
     while not done.wait(MINUTE):
       tell("  still compiling")
 
-  print(f"compiling {what}; this takes minutes", file=sys.stderr)
+  print(f"compiling {what}", file=sys.stderr)
   thread = threading.Thread(target=wait, daemon=True)
   thread.start()
   try:
@@ -111,7 +115,7 @@ def _parse(argv: Sequence[str]) -> PlanArguments:
   return asked
 
 
-def text(card: str, found: dict[str, Any]) -> str:
+def text(found: dict[str, Any]) -> str:
   """What a plan says, for people."""
   step, parts = found["step"], dict(found["parts"])
   parts["batch"] = parts.pop("batch, each example") * step["batch"]
@@ -123,7 +127,7 @@ def text(card: str, found: dict[str, Any]) -> str:
   )
   memory = f"{found['memory'] / 1e6:.1f}"
   verdict = "fits" if step["fits"] else "does not fit"
-  lines = [f"{card} on {found['target']}, batch {whole}{each}"]
+  lines = [f"{found['card']} on {found['target']}, batch {whole}{each}"]
   lines += [f"note: {line}" for line in found["notes"]]
   if found["estimated_because"]:
     lines.append(f"note: estimated: {found['estimated_because']}")
@@ -161,9 +165,12 @@ def _bound(found: dict[str, Any]) -> list[str]:
   ]
   if bound:
     rate = found["step"]["batch"] * found["devices"] / bound["step_ms"] * 1e3
+    least, most = (
+      ("at least", "at most") if step["compiled"] else ("about",) * 2
+    )
     lines.append(
-      f"at least {bound['step_ms']:.1f} ms (compute {bound['compute_ms']:.1f}, "
-      f"bandwidth {bound['bandwidth_ms']:.1f}): {rate:.0f} images/s at most"
+      f"{least} {bound['step_ms']:.1f} ms (compute {bound['compute_ms']:.1f}, "
+      f"bandwidth {bound['bandwidth_ms']:.1f}): {most} {rate:.0f} images/s"
     )
   else:
     lines.append("no bound: nobody promises peaks of this machine's processors")

@@ -20,6 +20,7 @@ from encoder4editing_jax.training.flat import (
   Value,
   bodies,
   flatten,
+  instead,
 )
 
 CHEAP = frozenset(
@@ -163,7 +164,7 @@ def _inner(operation: Operation, platform: str, batch: int) -> Counts:
   """Counts of a loop, as often as it runs."""
   if operation.name not in LOOPS:
     return Counts(0, 0, 0)
-  times = operation.equation.params.get("length", 1)
+  times = instead(operation.equation.params.get("length", 1), batch)
   found = [count(body, platform, batch) for body in bodies(operation.equation)]
   work, moved, peaks = zip(*found, strict=True)
   return Counts(times * sum(work), times * sum(moved), max(peaks))

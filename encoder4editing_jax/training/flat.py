@@ -14,9 +14,9 @@ _SAME = ("copy_p", "name", "optimization_barrier", "pvary", "stop_gradient")
 _NAMES = {"gpu": "cuda"}
 
 
-MARK = 1009
+MARK, BESIDE = 10007, 256
 """Examples of a batch that is traced: a prime, found again in all shapes that
-depend on it."""
+depend on it, with up to so many others beside them (of pools)."""
 
 
 class Value:
@@ -25,11 +25,17 @@ class Value:
   def __init__(self, aval: Any, batch: int):
     """`aval` is as traced, None for a literal; `batch` takes MARK's place."""
     shape = getattr(aval, "shape", ())
-    self.shape = tuple(n if n % MARK else n // MARK * batch for n in shape)
+    self.shape = tuple(instead(n, batch) for n in shape)
     self.numbers = math.prod(self.shape)
     dtype = getattr(aval, "dtype", None)
     self.nbytes = self.numbers * dtype.itemsize if dtype is not None else 0
     self.is_literal = aval is None
+
+
+def instead(n: int, batch: int) -> int:
+  """A length of a trace, for so many examples in the place of MARK."""
+  times, others = divmod(n, MARK)
+  return times * batch + others if times and others < BESIDE else n
 
 
 class Operation(NamedTuple):

@@ -21,8 +21,9 @@ from encoder4editing_jax.training.parallel import AXIS
 from encoder4editing_jax.training.step import make_train_step
 from encoder4editing_jax.training.targets import Target
 
-RESERVED = {"tpu": 0.25 * 2**30}
-"""Bytes of a device that programs do not get: libtpu's, of 16 GB."""
+RESERVED = {"tpu": 0.25 * 2**30, "cpu": 2.0**30}
+"""Bytes of a device that programs do not get: libtpu's, of 16 GB; those of
+Python, JAX and its compiler (0.65 GB for the toy)."""
 POOL = 0.75
 """Share of a GPU's memory that JAX takes, unless told otherwise
 (docs.jax.dev, GPU memory allocation)."""
@@ -38,7 +39,7 @@ class Step:
   """Bytes besides the state and the batch."""
   operations: float
   bytes: float
-  """Read and written; a lower bound if it is estimated."""
+  """Read and written."""
   fits: bool
   compiled: bool
   """Whether a compiler said so; else it is estimated."""
@@ -113,12 +114,15 @@ def check_batch(config: Config, target: Target) -> int:
   Raises:
     ConfigError: the devices do not divide the batch.
   """
-  n = target.count * config.run.microbatches
-  if config.run.batch_size % n:
+  batch, parts = config.run.batch_size, config.run.microbatches
+  n = target.count * parts
+  if batch % n:
+    whole = f"{target.count} devices" + f" x {parts} microbatches" * (parts > 1)
+    each = -(-batch // parts) * parts
     raise ConfigError(
-      f"run.batch_size is {config.run.batch_size}, which {target.count} "
-      f"devices and {config.run.microbatches} microbatches do not divide; set "
-      f"it to a multiple of {n}."
+      f"run.batch_size {batch} is that of all devices together, and no "
+      f"multiple of {n} ({whole}); add --run.batch_size {each * target.count} "
+      f"for {each} on each."
     )
   return config.run.batch_size // target.count
 

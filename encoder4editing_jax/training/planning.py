@@ -50,7 +50,9 @@ def bound(step: Step, target: Target, dtype: str) -> dict[str, float]:
   return found | {"step_ms": max(found.values())}
 
 
-def advice(config: Config, step: Step, largest: Step | None) -> list[str]:
+def advice(
+  config: Config, step: Step, largest: Step | None, devices: int = 1
+) -> list[str]:
   """What to change where a step does not fit, by our fields; best first."""
   if step.fits:
     return []
@@ -59,8 +61,8 @@ def advice(config: Config, step: Step, largest: Step | None) -> list[str]:
     found.append("--model.dtype bfloat16: half the activations")
   if largest is not None:
     found.append(
-      f"--run.batch_size: {largest.batch} for each device fit, "
-      f"{step.batch} do not"
+      f"--run.batch_size {largest.batch * devices}: {largest.batch} for each "
+      f"device fit, {step.batch} do not"
     )
   if not run.rematerialise:
     found.append("--run.rematerialise True: less memory for more time")
@@ -146,7 +148,7 @@ def _found(
     "tries": [dataclasses.asdict(step) for step in tries],
     "work": dataclasses.asdict(work),
     "bound": bound(work, target, config.model.dtype),
-    "advice": advice(config, step, largest),
+    "advice": advice(config, step, largest, target.count),
   }
 
 

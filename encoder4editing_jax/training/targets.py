@@ -10,6 +10,7 @@ import dataclasses
 import math
 import os
 import re
+from pathlib import Path
 
 from encoder4editing_jax.config import ConfigError
 
@@ -56,6 +57,10 @@ _KINDS = (
   _gpu("h200", 141, 989, 495, 4800),
 )
 KINDS = {kind.name: kind for kind in _KINDS}
+_LIMITS = (
+  "/sys/fs/cgroup/memory.max",
+  "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
 _SOLID = ("v4", "v5p")  # topologies of three dimensions
 
 
@@ -115,7 +120,16 @@ def parse(text: str) -> Target:
 def this_machine() -> Kind:
   """The processors of this machine, of which only the memory is known."""
   pages = os.sysconf("SC_PHYS_PAGES")
-  return Kind("cpu", "cpu", float(pages * os.sysconf("SC_PAGE_SIZE")))
+  memory = min(pages * os.sysconf("SC_PAGE_SIZE"), *map(_limit, _LIMITS))
+  return Kind("cpu", "cpu", float(memory))
+
+
+def _limit(file: str) -> float:
+  """Bytes that a container may have."""
+  try:
+    return float(Path(file).read_text())
+  except (OSError, ValueError):  # no container, or "max"
+    return math.inf
 
 
 def _spread(count: int, dimensions: int) -> tuple[int, ...]:
