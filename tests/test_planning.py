@@ -155,6 +155,14 @@ def test_batches_are_compiled_as_often_as_was_said(small, monkeypatch):
     assert f"device: {largest} or more (compiled; larger ones" in words
 
 
+@pytest.mark.usefixtures("known")
+def test_an_estimate_that_barely_fits_is_not_believed(small):
+  found = {"card": "toy"} | planning.plan(small, targets.parse("h100"))
+  assert ": fits" in plan.text(found)
+  found["memory"] = found["needed"] * 1.2
+  assert ": may fit" in plan.text(found)
+
+
 @pytest.mark.parametrize("limit", [1, 7, 8, 61])
 @pytest.mark.parametrize("device", ["v5e", "h200"])
 def test_the_largest_batch_is_found_by_few_questions(small, limit, device):

@@ -16,6 +16,8 @@ from encoder4editing_jax.cli.train import load_config
 from encoder4editing_jax.config import Config, ConfigError
 
 MINUTE = 60.0
+ROOM = 0.75
+"""Share of a device up to which an estimate is believed, see docs/tpu.md."""
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -125,8 +127,6 @@ def text(found: dict[str, Any]) -> str:
   parameters = ", ".join(
     f"{name} {n / 1e6:.1f} M" for name, n in found["parameters"].items() if n
   )
-  memory = f"{found['memory'] / 1e6:.1f}"
-  verdict = "fits" if step["fits"] else "does not fit"
   lines = [f"{found['card']} on {found['target']}, batch {whole}{each}"]
   lines += [f"note: {line}" for line in found["notes"]]
   if found["estimated_because"]:
@@ -135,13 +135,22 @@ def text(found: dict[str, Any]) -> str:
   lines += [f"  {k:<24}{v / 1e6:10.1f}" for k, v in parts.items() if v]
   lines += [
     f"  {'temporaries, ' + how:<24}{step['temporary'] / 1e6:10.1f}",
-    f"  {'together':<24}{found['needed'] / 1e6:10.1f} of {memory}: {verdict}",
+    _together(found),
     "",
     _largest(found),
     *_bound(found),
   ]
   lines += [f"to change: {line}" for line in found["advice"]]
   return "\n".join(lines)
+
+
+def _together(found: dict[str, Any]) -> str:
+  step, limit, needed = found["step"], found["memory"], found["needed"]
+  verdict = "fits" if step["fits"] else "does not fit"
+  if step["fits"] and not step["compiled"] and needed > ROOM * limit:
+    verdict = "may fit; estimates are off by up to a third"
+  words = f"{needed / 1e6:10.1f} of {limit / 1e6:.1f}: {verdict}"
+  return f"  {'together':<24}{words}"
 
 
 def _largest(found: dict[str, Any]) -> str:

@@ -25,7 +25,9 @@ class Value:
   def __init__(self, aval: Any, batch: int):
     """`aval` is as traced, None for a literal; `batch` takes MARK's place."""
     shape = getattr(aval, "shape", ())
-    self.shape = tuple(instead(n, batch) for n in shape)
+    if max(shape, default=0) >= MARK:
+      shape = tuple(instead(n, batch) for n in shape)
+    self.shape: tuple[int, ...] = shape
     self.numbers = math.prod(self.shape)
     dtype = getattr(aval, "dtype", None)
     self.nbytes = self.numbers * dtype.itemsize if dtype is not None else 0
