@@ -5,8 +5,10 @@ import dataclasses
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -161,6 +163,24 @@ def test_an_estimate_that_barely_fits_is_not_believed(small):
   assert ": fits" in plan.text(found)
   found["memory"] = found["needed"] * 1.2
   assert ": may fit" in plan.text(found)
+
+
+def test_what_is_compiled_is_watched_and_can_be_interrupted(
+  capsys, monkeypatch
+):
+  """Signals would wait for XLA, so that the system's own handler is put in
+  place meanwhile."""
+  monkeypatch.setattr(plan, "MINUTE", 0.01)
+  before = signal.getsignal(signal.SIGINT)
+  with pytest.raises(ValueError, match="broken"), plan._watch("batch 4"):
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    time.sleep(0.1)
+    raise ValueError("broken")
+  assert signal.getsignal(signal.SIGINT) == before
+  out, err = capsys.readouterr()
+  first, *others, last = err.splitlines()
+  assert not out and first == "compiling batch 4" and "done (0 s)" in last
+  assert others and all("still compiling" in line for line in others)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 8, 61])
@@ -320,6 +340,7 @@ def test_a_generator_that_is_not_there_is_as_large_as_its_name_says():
     (["toy", "--target", "h200:3"], "multiple of 3"),
     (["toy", "--target", "h200:3"], "--run.batch_size 48 for 16 on each"),
     (["toy", "--target", "tpu"], "v5e"),
+    (["toy", "--target", "v5e", "--compiles", "0"], "--no-compile"),
     (["toy", "--target", "h200", "--run.batch", "4"], "run.batch"),
   ],
 )

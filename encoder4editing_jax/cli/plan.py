@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import sys
 import threading
 import time
@@ -96,11 +97,26 @@ def _watch(what: str) -> Iterator[None]:
   thread = threading.Thread(target=wait, daemon=True)
   thread.start()
   try:
-    yield
+    with _interruptible():
+      yield
   finally:
     done.set()
     thread.join()
     tell("  done")
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+  """Ctrl-C ends the process at once: Python would hear of it only when XLA is
+  done, and nothing is being written."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, before)
 
 
 def _parse(argv: Sequence[str]) -> PlanArguments:
@@ -112,6 +128,8 @@ def _parse(argv: Sequence[str]) -> PlanArguments:
     raise ConfigError("name a run card first, as in e4e plan toy --target cpu.")
   default = PlanArguments(card, settings=load_config(card))
   asked = parse(PlanArguments, argv, prog=prog, default=default)
+  if asked.compiles < 1:
+    raise ConfigError("--compiles is 1 or more; --no-compile asks no compiler.")
   if not asked.target:
     raise ConfigError("--target is missing; add --target v5e:4x4, h200 or cpu.")
   return asked
