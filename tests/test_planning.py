@@ -311,7 +311,11 @@ def test_targets_by_name(text, name, count):
 
 
 @pytest.mark.parametrize(
-  "text", ["", "v3", "v5e:", "v5e:0", "v5e:6", "v5e:2x2x2", "h200:x", "v4:2x2"]
+  "text",
+  [
+    *("", "v3", "v5e:", "v5e:0", "v5e:6", "v5e:2x2x2", "h200:x", "v4:2x2"),
+    *("v5e:512", "v6e:2x32", "v6e:24", "v4:8192"),
+  ],
 )
 def test_wrong_targets_are_one_line(text):
   if text == "v5e:":
