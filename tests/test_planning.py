@@ -396,4 +396,4 @@ def test_a_real_compiler_says_what_does_not_fit(capsys):
   assert main(["plan", *flags, "--compiles", "1"]) == 1
   out = capsys.readouterr().out
   assert "temporaries, compiled" in out and "does not fit" in out
-  assert "none fits, 512 does not" in out
+  assert "none, 512 does not fit" in out

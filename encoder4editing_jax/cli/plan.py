@@ -175,7 +175,7 @@ def _together(found: dict[str, Any]) -> str:
 def _largest(found: dict[str, Any]) -> str:
   largest, over = found["largest"], found["too_large"]
   if not largest:
-    return f"largest batch of a device: none fits, {over['batch']} does not"
+    return f"largest batch of a device: none, {over['batch']} does not fit"
   how = "compiled" if largest["compiled"] else "estimated"
   batch = f"largest batch of a device: {largest['batch']}"
   if largest["batch"] == found["most"]:
@@ -185,10 +185,14 @@ def _largest(found: dict[str, Any]) -> str:
   return f"{batch} ({how}; {over['batch']} does not fit)"
 
 
+def _count(n: float) -> str:
+  return f"{n / 1e12:.2f} T" if n >= 1e11 else f"{n / 1e9:.2f} G"
+
+
 def _bound(found: dict[str, Any]) -> list[str]:
   step, bound = found["work"], found["bound"]
   lines = [
-    f"a step: {step['operations'] / 1e12:.2f} T operations, "
+    f"a step: {_count(step['operations'])} operations, "
     f"{step['bytes'] / 1e9:.1f} GB read and written on each device"
   ]
   if bound:
