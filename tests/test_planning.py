@@ -99,8 +99,9 @@ def test_one_trace_is_enough_for_all_batches(parts):
 
 @pytest.mark.usefixtures("known")
 def test_what_cannot_be_compiled_is_estimated(small):
-  found = planning.plan(small, targets.parse("h100"))
-  assert not found["step"]["compiled"]
+  watched = []
+  found = planning.plan(small, targets.parse("h100"), watch=watched.append)
+  assert not found["step"]["compiled"] and not watched
   assert "GPU" in found["estimated_because"]
   assert found["step"]["batch"] == 4 and found["devices"] == 1
   assert found["bound"]["step_ms"] > 0
@@ -139,6 +140,7 @@ def test_batches_are_compiled_as_often_as_was_said(small, monkeypatch):
   kind = dataclasses.replace(
     targets.KINDS["v5e"], memory=102.5e8 + 0.25 * 2**30
   )
+  monkeypatch.setattr(planning, "devices_of", lambda _: [])
   monkeypatch.setattr(planning, "compiled", compiled)
   target = targets.Target(kind, 1, (1, 1))
 

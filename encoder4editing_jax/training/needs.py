@@ -152,7 +152,7 @@ def compiled(outline: Outline, target: Target, batch: int) -> Step:
     ValueError: nothing here compiles for the target.
   """
   config = _with_batch(outline.config, batch * target.count)
-  devices = _devices(target)
+  devices = devices_of(target)
   found = ahead.measure(ahead.lower_step(config, outline.build, devices))
   temporary = max(found.memory - lasting(outline, batch), 0.0)
   if not found.fits and found.temporary:  # all that the compiler says then
@@ -169,7 +169,7 @@ def compiled(outline: Outline, target: Target, batch: int) -> Step:
   )
 
 
-def _devices(target: Target) -> Sequence[Any]:
+def devices_of(target: Target) -> Sequence[Any]:
   """What the compiler is asked about.
 
   Raises:

@@ -12,6 +12,7 @@ from encoder4editing_jax.training.needs import (
   Step,
   check_batch,
   compiled,
+  devices_of,
   estimator,
   memory_by_part,
   needed,
@@ -173,6 +174,7 @@ def _by_compiler(
     with watch(what):
       return compiled(outline, target, batch)
 
+  devices_of(target)  # before anything is said to be compiled
   batch = check_batch(outline.config, target)
   step = measure(batch)
   slope = step.temporary / batch  # as if none of it were there without examples
