@@ -41,6 +41,33 @@ def test_collectives_are_read_from_a_compiled_program():
   assert found == {"all-reduce": (2, 120 + 16 + 16), "all-gather": (1, 32)}
 
 
+@pytest.mark.parametrize(
+  ("words", "memory", "temporary"),
+  [
+    (
+      "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required "
+      "for HLO temporaries (107.79G) exceeds available HBM (15.75G).",
+      107.79,
+      107.79,
+    ),
+    (
+      "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory "
+      "in memory space hbm. Used 17.05G of 15.75G hbm. Exceeded hbm capacity "
+      "by 1.30G.\n\nTotal hbm usage >= 17.30G:",
+      17.05,
+      0,
+    ),
+  ],
+)
+def test_too_little_memory_is_read_from_the_error(words, memory, temporary):
+  """The first as libtpu 0.0.42.1 says it."""
+  found = ahead.exhausted(words)
+  assert not found.fits
+  assert found.memory == pytest.approx(memory * 2**30)
+  assert found.temporary == pytest.approx(temporary * 2**30)
+  assert ahead.exhausted("INTERNAL: 3 of 4 failed") is None
+
+
 def test_shapes_are_those_of_the_pipeline():
   batch = next(batches())
   shapes = ahead.batch_shapes(CONFIG)

@@ -1,7 +1,12 @@
 """`e4e plan`: whether a run fits a device, and how fast it can be at most."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,6 +16,9 @@ from encoder4editing_jax.cli.parsing import parse
 from encoder4editing_jax.cli.train import load_config
 from encoder4editing_jax.config import Config, ConfigError
 
+MINUTE = 60.0
+MORE = 1.7
+"""Compilers took up to so many times the estimated temporaries, docs/tpu.md."""
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -53,18 +61,62 @@ def plan_command(argv: Sequence[str]) -> int:
     ConfigError: wrong flags, card or target.
   """
   asked = _parse(argv)
+  import jax
+
   from encoder4editing_jax.converters.start import load_start
   from encoder4editing_jax.training import outline, planning, targets
 
+  jax.config.update("jax_platforms", "cpu")  # leaves a device to others
   target = targets.parse(asked.target)
   found = planning.plan(
     outline.outline(asked.settings, load_start),
     target,
     compile=not asked.no_compile,
     compiles=asked.compiles,
+    watch=_watch,
   )
-  print(json.dumps(found) if asked.json else text(asked.card, found))
+  found = {"card": asked.card} | found
+  print(json.dumps(found) if asked.json else text(found))
   return 0 if found["step"]["fits"] else 1
+
+
+@contextlib.contextmanager
+def _watch(what: str) -> Iterator[None]:
+  """Says on standard error what is compiled, and each minute that it still
+  is."""
+  began, done = time.perf_counter(), threading.Event()
+
+  def tell(words: str) -> None:
+    print(f"{words} ({time.perf_counter() - began:.0f} s)", file=sys.stderr)
+
+  def wait() -> None:
+    while not done.wait(MINUTE):
+      tell("  still compiling")
+
+  print(f"compiling {what}", file=sys.stderr)
+  thread = threading.Thread(target=wait, daemon=True)
+  thread.start()
+  try:
+    with _interruptible():
+      yield
+  finally:
+    done.set()
+    thread.join()
+    tell("  done")
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+  """Ctrl-C ends the process at once: Python would hear of it only when XLA is
+  done, and nothing is being written."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, before)
 
 
 def _parse(argv: Sequence[str]) -> PlanArguments:
@@ -76,23 +128,24 @@ def _parse(argv: Sequence[str]) -> PlanArguments:
     raise ConfigError("name a run card first, as in e4e plan toy --target cpu.")
   default = PlanArguments(card, settings=load_config(card))
   asked = parse(PlanArguments, argv, prog=prog, default=default)
+  if asked.compiles < 1:
+    raise ConfigError("--compiles is 1 or more; --no-compile asks no compiler.")
   if not asked.target:
     raise ConfigError("--target is missing; add --target v5e:4x4, h200 or cpu.")
   return asked
 
 
-def text(card: str, found: dict[str, Any]) -> str:
+def text(found: dict[str, Any]) -> str:
   """What a plan says, for people."""
   step, parts = found["step"], dict(found["parts"])
   parts["batch"] = parts.pop("batch, each example") * step["batch"]
-  total = sum(parts.values()) + step["temporary"]
   how = "compiled" if step["compiled"] else "estimated"
   whole = step["batch"] * found["devices"]
   each = f", {step['batch']} for each" if found["devices"] > 1 else ""
   parameters = ", ".join(
     f"{name} {n / 1e6:.1f} M" for name, n in found["parameters"].items() if n
   )
-  lines = [f"{card} on {found['target']}, batch {whole}{each}"]
+  lines = [f"{found['card']} on {found['target']}, batch {whole}{each}"]
   lines += [f"note: {line}" for line in found["notes"]]
   if found["estimated_because"]:
     lines.append(f"note: estimated: {found['estimated_because']}")
@@ -100,8 +153,7 @@ def text(card: str, found: dict[str, Any]) -> str:
   lines += [f"  {k:<24}{v / 1e6:10.1f}" for k, v in parts.items() if v]
   lines += [
     f"  {'temporaries, ' + how:<24}{step['temporary'] / 1e6:10.1f}",
-    f"  {'together':<24}{total / 1e6:10.1f} of {found['memory'] / 1e6:.1f}: "
-    + ("fits" if step["fits"] else "does not fit"),
+    _together(found),
     "",
     _largest(found),
     *_bound(found),
@@ -110,26 +162,47 @@ def text(card: str, found: dict[str, Any]) -> str:
   return "\n".join(lines)
 
 
+def _together(found: dict[str, Any]) -> str:
+  step, limit, needed = found["step"], found["memory"], found["needed"]
+  verdict = "fits" if step["fits"] else "does not fit"
+  most = needed + (MORE - 1) * step["temporary"]
+  if step["fits"] and not step["compiled"] and most > limit:
+    verdict = f"may fit (compilers took up to {MORE} times the temporaries)"
+  words = f"{needed / 1e6:10.1f} of {limit / 1e6:.1f}: {verdict}"
+  return f"  {'together':<24}{words}"
+
+
 def _largest(found: dict[str, Any]) -> str:
-  largest = found["largest"]
+  largest, over = found["largest"], found["too_large"]
   if not largest:
-    return "largest batch of a device: none was found that fits"
+    return f"largest batch of a device: none, {over['batch']} does not fit"
   how = "compiled" if largest["compiled"] else "estimated"
-  more = " or more" if largest["batch"] >= found["most"] else ""
-  return f"largest batch of a device: {largest['batch']}{more} ({how})"
+  batch = f"largest batch of a device: {largest['batch']}"
+  if largest["batch"] == found["most"]:
+    return f"{batch} or more ({how})"
+  if not over:
+    return f"{batch} or more ({how}; larger ones were not tried: --compiles)"
+  return f"{batch} ({how}; {over['batch']} does not fit)"
+
+
+def _count(n: float) -> str:
+  return f"{n / 1e12:.2f} T" if n >= 1e11 else f"{n / 1e9:.2f} G"
 
 
 def _bound(found: dict[str, Any]) -> list[str]:
   step, bound = found["work"], found["bound"]
   lines = [
-    f"a step: {step['operations'] / 1e12:.2f} T operations, "
+    f"a step: {_count(step['operations'])} operations, "
     f"{step['bytes'] / 1e9:.1f} GB read and written on each device"
   ]
   if bound:
     rate = found["step"]["batch"] * found["devices"] / bound["step_ms"] * 1e3
+    least, most = (
+      ("at least", "at most") if step["compiled"] else ("about",) * 2
+    )
     lines.append(
-      f"at least {bound['step_ms']:.1f} ms (compute {bound['compute_ms']:.1f}, "
-      f"bandwidth {bound['bandwidth_ms']:.1f}): {rate:.0f} images/s at most"
+      f"{least} {bound['step_ms']:.1f} ms (compute {bound['compute_ms']:.1f}, "
+      f"bandwidth {bound['bandwidth_ms']:.1f}): {most} {rate:.0f} images/s"
     )
   else:
     lines.append("no bound: nobody promises peaks of this machine's processors")

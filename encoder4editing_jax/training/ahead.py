@@ -28,6 +28,10 @@ from encoder4editing_jax.training.step import make_train_step
 _COLLECTIVE = (
   "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 )
+_EXHAUSTED = (
+  r"Used ([\d.]+)([KMG])i?B? of",
+  r"required for HLO temporaries \(([\d.]+)([KMG])i?B?\)",
+)
 _QUIET = {
   "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
   "TPU_SKIP_MDS_QUERY": "1",
@@ -114,13 +118,10 @@ def measure(lowered: Any) -> Measured:
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    used = re.search(r"Used ([\d.]+)([KMG])i?B? of", str(error))
+    used = exhausted(str(error))
     if not used:
       raise ValueError(str(error).splitlines()[0]) from error
-    unit = 2.0 ** {"K": 10, "M": 20, "G": 30}[used[2]]
-    return Measured(
-      False, float(used[1]) * unit, seconds=time.perf_counter() - began
-    )
+    return used._replace(seconds=time.perf_counter() - began)
   seconds = time.perf_counter() - began
   cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
   arguments = memory.argument_size_in_bytes
@@ -136,6 +137,25 @@ def measure(lowered: Any) -> Measured:
     collectives(compiled.as_text()),
     seconds,
   )
+
+
+def exhausted(message: str) -> Measured | None:
+  """What a program needs that the compiler finds too large, by its error.
+
+  libtpu says it in two ways: early of temporaries alone, without a schedule,
+  and of everything in the end.
+  """
+  whole, temporaries = (re.search(x, message) for x in _EXHAUSTED)
+  if whole:
+    return Measured(False, _bytes(whole))
+  if temporaries:
+    size = _bytes(temporaries)
+    return Measured(False, size, size)
+  return None
+
+
+def _bytes(size: re.Match[str]) -> float:
+  return float(size[1]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[size[2]]
 
 
 def collectives(text: str) -> dict[str, tuple[int, int]]:

@@ -1,28 +1,59 @@
 """What a traced function takes, counted from its operations alone.
 
-No compiler is asked, so these hold for any device, and for none exactly: XLA
-fuses what is elementwise, may compute things twice, and pads.
+No compiler is asked, so these hold for no device exactly. Fusion is modelled
+after XLA's: what is computed number by number is computed within each operation
+that reads it, from what lies in memory, unless keeping it moves fewer bytes, or
+it is expensive and read several times.
 """
 
 import math
-from collections.abc import Iterator
+from collections import Counter
 from typing import Any, NamedTuple
 
-PRODUCTS = ("conv_general_dilated", "dot_general")
+from encoder4editing_jax.training import tiles
+from encoder4editing_jax.training.flat import (
+  LOOPS,
+  MARK,
+  PRODUCTS,
+  Flat,
+  Operation,
+  Value,
+  bodies,
+  flatten,
+  instead,
+)
 
-# What compilers compute within whatever takes the result.
-FUSED = frozenset(
+CHEAP = frozenset(
   (
-    *("abs", "add", "add_any", "and", "broadcast_in_dim", "clamp"),
-    *("convert_element_type", "copy", "copy_p", "div", "eq", "erf", "exp"),
-    *("expand_dims", "expm1", "floor", "ge", "gt", "integer_pow", "iota"),
-    *("is_finite", "le", "log", "log1p", "logistic", "lt", "max", "min"),
-    *("mul", "ne", "neg", "not", "optimization_barrier", "or", "pad"),
-    *("pow", "pvary", "reshape", "round", "rsqrt", "select_n", "sign"),
-    *("slice", "split", "sqrt", "square", "squeeze", "stop_gradient"),
-    *("sub", "tanh", "xor"),
+    *("abs", "add", "add_any", "and", "bitcast_convert_type"),
+    *("broadcast_in_dim", "clamp", "convert_element_type", "copy", "eq"),
+    *("expand_dims", "floor", "ge", "gt", "integer_pow", "iota"),
+    *("is_finite", "le", "lt", "max", "min", "mul", "ne", "neg", "not"),
+    *("or", "random_unwrap", "random_wrap", "round", "select_n"),
+    *("shift_left", "shift_right_logical", "sign", "square", "squeeze"),
+    *("sub", "xor"),
   )
 )
+"""Computed within whatever takes the result."""
+EXPENSIVE = frozenset(
+  (
+    *("div", "erf", "erf_inv", "exp", "expm1", "log", "log1p", "logistic"),
+    *("pow", "random_bits", "random_fold_in", "random_split", "rem"),
+    *("rsqrt", "sqrt", "tanh", "threefry2x32"),
+  )
+)
+"""The same, unless several take it (XLA's InstructionFusion::IsExpensive)."""
+MOVES = frozenset(
+  (
+    *("concatenate", "pad", "rev", "slice", "split", "stack", "transpose"),
+    "unstack",
+  )
+)
+"""What numbers are moved by. Computed like CHEAP on GPUs, where any thread
+reads from anywhere; elsewhere on its own, and on TPUs, where tiles have to be
+filled anew, a reshape too."""
+LIBRARIES = ("cpu", "gpu")
+"""Where products are calls of libraries, and take arrays that lie in memory."""
 
 
 class Counts(NamedTuple):
@@ -31,110 +62,124 @@ class Counts(NamedTuple):
   operations: float
   """Multiplications and additions of products and convolutions."""
   bytes: float
-  """What these read and write, each array once: a lower bound."""
+  """Read and written, arguments and results too."""
   peak: float
   """Bytes that are alive at once, in the order of the trace, without the
-  arguments."""
+  arguments and the results."""
 
 
-def nbytes(tree_leaf: Any) -> int:
-  """Bytes of an array, of its shape, or of a random key."""
-  return math.prod(tree_leaf.shape) * tree_leaf.dtype.itemsize
+Size = dict[Value, float]
+"""Bytes in memory."""
 
 
-def count(jaxpr: Any) -> Counts:
+class _Kernel(NamedTuple):
+  """An operation with all that is computed within it."""
+
+  reads: dict[Value, int]
+  """How many numbers of what lies in memory."""
+  writes: list[Value]
+  inner: Counts = Counts(0, 0, 0)
+
+
+def count(jaxpr: Any, platform: str = "", batch: int = MARK) -> Counts:
   """The counts of a jaxpr, with those of the functions that it calls.
 
-  Loops count as often as they run. Of branches the one with fewest operations
-  counts: where a computation is written for several platforms, the others do
-  the same by more.
+  Loops count as often as they run. Where a computation is written for several
+  platforms, that of `platform` ("tpu", "gpu", "cpu") counts; of other branches
+  the one with fewest operations. On TPUs arrays take whole tiles. A function
+  that was traced for MARK examples is counted for `batch` of them.
   """
-  last, stored = _last_uses(jaxpr), _stored(jaxpr)
-  operations = moved = live = peak = 0.0
-  alive: dict[Any, int] = {}
-  for place, equation in enumerate(jaxpr.eqns):
-    inner, times = _inner(equation)
-    operations += times * inner.operations + _product(equation)
-    moved += times * inner.bytes
-    if equation.primitive.name in PRODUCTS:
-      moved += sum(_size(v) for v in (*equation.invars, *equation.outvars))
-    peak = max(peak, live + inner.peak)
-    for variable in equation.outvars:
-      alive[variable] = _size(variable) if variable in stored else 0
-      live += alive[variable]
-    peak = max(peak, live)
-    for variable in {*map(_key, equation.invars), *equation.outvars}:
-      if last.get(variable, -1) <= place:
-        live -= alive.pop(variable, 0)
-  return Counts(operations, moved, peak)
+  flat = flatten(jaxpr, platform, batch)
+  values = [*flat.arguments, *(v for o in flat.operations for v in o.writes)]
+  plain = {value: float(value.nbytes) for value in values}
+  size = tiles.sizes(flat) if platform == "tpu" else plain
+  kernels = _fuse(flat, size, platform, batch)
+  work = sum((operation.work for operation in flat.operations), 0.0)
+  work += sum(kernel.inner.operations for kernel in kernels)
+  moved = sum(
+    _read(kernel.reads, size)
+    + sum(size[value] for value in kernel.writes)
+    + kernel.inner.bytes
+    for kernel in kernels
+  )
+  return Counts(work, moved, _peak(flat, kernels, size))
 
 
-def _stored(jaxpr: Any) -> set[Any]:
-  """Variables that are written to memory: what is fused is, if something else
-  reads it. What is returned counts where the function was called."""
-  found = set()
-  for equation in jaxpr.eqns:
-    if not _is_fused(equation):
-      found |= {*map(_key, equation.invars), *equation.outvars}
-  return found - set(map(_key, jaxpr.outvars))
+def _fuse(flat: Flat, size: Size, platform: str, batch: int) -> list[_Kernel]:
+  """What is computed at once."""
+  readers = Counter(v for o in flat.operations for v in set(o.reads))
+  kept = flat.held | set(flat.results)
+  if platform in LIBRARIES:
+    products = (o for o in flat.operations if o.name in PRODUCTS)
+    kept.update(v for o in products for v in o.reads)
+  sources = {v: {v: v.numbers} for v in flat.arguments}
+  kernels = []
+  for operation in flat.operations:
+    reads: dict[Value, int] = {}
+    for value in operation.reads:
+      for source, n in sources[value].items():
+        reads[source] = max(n, reads.get(source, 0))
+    if not _is_fused(operation, platform):
+      inner = _inner(operation, platform, batch)
+      kernels.append(_Kernel(reads, operation.writes, inner))
+      sources |= {v: {v: v.numbers} for v in operation.writes}
+      continue
+    for value in operation.writes:
+      part = {s: min(n, value.numbers) for s, n in reads.items()}
+      dear = operation.name in EXPENSIVE
+      again = math.inf if dear else _read(part, size)
+      times = readers[value]
+      if value in kept or _pays(times, again, size[value]):
+        kernels.append(_Kernel(part, [value]))
+        part = {value: value.numbers}
+      sources[value] = part
+  return kernels
 
 
-def _is_fused(equation: Any) -> bool:
-  inner = [e for jaxpr in _jaxprs(equation) for e in jaxpr.eqns]
-  name = equation.primitive.name
-  return all(map(_is_fused, inner)) if inner else name in FUSED
+def _is_fused(operation: Operation, platform: str) -> bool:
+  name = operation.name
+  if name == "reshape":
+    return platform != "tpu" or _keeps_tiles(operation)
+  moves = platform == "gpu" and name in MOVES
+  return moves or name in CHEAP or name in EXPENSIVE
 
 
-def _key(variable: Any) -> Any:
-  return None if hasattr(variable, "val") else variable  # a literal
+def _keeps_tiles(operation: Operation) -> bool:
+  before, after = operation.reads[0].shape, operation.writes[0].shape
+  return before[-2:] == after[-2:]
 
 
-def _size(variable: Any) -> int:
-  shaped = variable.aval
-  return nbytes(shaped) if hasattr(shaped, "shape") else 0
+def _pays(times: int, again: float, size: float) -> bool:
+  """Whether to keep a value that is read several times: writing and reading it
+  takes less than reading again what it is computed from."""
+  return times > 1 and (times - 1) * again > (1 + times) * size
 
 
-def _last_uses(jaxpr: Any) -> dict[Any, int]:
-  """Where each variable is used last; what is returned stays."""
-  found = {
-    variable: place
-    for place, equation in enumerate(jaxpr.eqns)
-    for variable in map(_key, equation.invars)
-  }
-  return found | dict.fromkeys(map(_key, jaxpr.outvars), len(jaxpr.eqns))
+def _read(reads: dict[Value, int], size: Size) -> float:
+  """Bytes of what is read, or of parts of it."""
+  return sum((n * size[v] / v.numbers for v, n in reads.items() if n), 0.0)
 
 
-def _inner(equation: Any) -> tuple[Counts, int]:
-  """Counts of what an operation calls, and how often it does."""
-  found = [count(jaxpr) for jaxpr in _jaxprs(equation)]
-  if not found:
-    return Counts(0, 0, 0), 1
-  if equation.primitive.name == "cond":
-    return min(found), 1
-  operations, moved, peaks = zip(*found, strict=True)
-  times = equation.params.get("length", 1)
-  return Counts(sum(operations), sum(moved), max(peaks)), times
+def _inner(operation: Operation, platform: str, batch: int) -> Counts:
+  """Counts of a loop, as often as it runs."""
+  if operation.name not in LOOPS:
+    return Counts(0, 0, 0)
+  times = instead(operation.equation.params.get("length", 1), batch)
+  found = [count(body, platform, batch) for body in bodies(operation.equation)]
+  work, moved, peaks = zip(*found, strict=True)
+  return Counts(times * sum(work), times * sum(moved), max(peaks))
 
 
-def _jaxprs(equation: Any) -> Iterator[Any]:
-  for value in equation.params.values():
-    for one in value if isinstance(value, tuple | list) else (value,):
-      inner = getattr(one, "jaxpr", one)  # closed ones too
-      if hasattr(inner, "eqns"):
-        yield inner
-
-
-def _product(equation: Any) -> float:
-  """Operations of a product or a convolution; 0 for anything else."""
-  name, parameters = equation.primitive.name, equation.params
-  if name not in PRODUCTS:
-    return 0.0
-  left, right = (v.aval.shape for v in equation.invars[:2])
-  out = math.prod(equation.outvars[0].aval.shape)
-  if name == "dot_general":
-    (contracted, _), _ = parameters["dimension_numbers"]
-    return 2.0 * out * math.prod(left[axis] for axis in contracted)
-  _, inputs, *window = parameters["dimension_numbers"].rhs_spec
-  taps = right[inputs] * math.prod(right[axis] for axis in window)
-  zeros = math.prod(parameters["lhs_dilation"])  # between samples
-  return 2.0 * out * taps / zeros
+def _peak(flat: Flat, kernels: list[_Kernel], size: Size) -> float:
+  """Bytes alive at once, besides what comes from outside or goes there."""
+  outside = {*flat.arguments, *flat.results}
+  last = {v: place for place, k in enumerate(kernels) for v in k.reads}
+  live = peak = 0.0
+  for place, kernel in enumerate(kernels):
+    made = [v for v in kernel.writes if v not in outside]
+    live += sum(size[v] for v in made)
+    peak = max(peak, live + kernel.inner.peak)
+    done = [v for v in kernel.reads if last[v] == place and v not in outside]
+    done += [v for v in made if v not in last]
+    live -= sum(size[v] for v in done)
+  return peak

@@ -15,16 +15,15 @@ import jax
 from flax import nnx
 
 from encoder4editing_jax.config import Config, ConfigError
-from encoder4editing_jax.training import ahead, counting
+from encoder4editing_jax.training import ahead, counting, flat
 from encoder4editing_jax.training.outline import Outline
 from encoder4editing_jax.training.parallel import AXIS
 from encoder4editing_jax.training.step import make_train_step
 from encoder4editing_jax.training.targets import Target
 
-MOST = 4096
-"""Largest batch of one device that is looked for."""
-RESERVED = {"tpu": 0.25 * 2**30}
-"""Bytes of a device that programs do not get: libtpu's, of 16 GB."""
+RESERVED = {"tpu": 0.25 * 2**30, "cpu": 2.0**30}
+"""Bytes of a device that programs do not get: libtpu's, of 16 GB; those of
+Python, JAX and its compiler (0.65 GB for the toy)."""
 POOL = 0.75
 """Share of a GPU's memory that JAX takes, unless told otherwise
 (docs.jax.dev, GPU memory allocation)."""
@@ -40,12 +39,16 @@ class Step:
   """Bytes besides the state and the batch."""
   operations: float
   bytes: float
-  """Read and written; a lower bound if it is estimated."""
+  """Read and written."""
   fits: bool
   compiled: bool
   """Whether a compiler said so; else it is estimated."""
   seconds: float = 0.0
   """That compiling took."""
+
+
+Measure = Callable[[int], Step]
+"""A step by the batch of one device."""
 
 
 def memory_by_part(outline: Outline) -> dict[str, int]:
@@ -67,7 +70,7 @@ def memory_by_part(outline: Outline) -> dict[str, int]:
     "batch, each example": ahead.batch_shapes(one),
   }
   return {
-    name: sum(map(counting.nbytes, jax.tree.leaves(tree)))
+    name: sum(map(flat.nbytes, jax.tree.leaves(tree)))
     for name, tree in parts.items()
   }
 
@@ -111,28 +114,35 @@ def check_batch(config: Config, target: Target) -> int:
   Raises:
     ConfigError: the devices do not divide the batch.
   """
-  n = target.count * config.run.microbatches
-  if config.run.batch_size % n:
+  batch, parts = config.run.batch_size, config.run.microbatches
+  n = target.count * parts
+  if batch % n:
+    whole = f"{target.count} devices" + f" x {parts} microbatches" * (parts > 1)
+    each = -(-batch // parts) * parts
     raise ConfigError(
-      f"run.batch_size is {config.run.batch_size}, which {target.count} "
-      f"devices and {config.run.microbatches} microbatches do not divide; set "
-      f"it to a multiple of {n}."
+      f"run.batch_size {batch} is that of all devices together, and no "
+      f"multiple of {n} ({whole}); add --run.batch_size {each * target.count} "
+      f"for {each} on each."
     )
   return config.run.batch_size // target.count
 
 
-def estimated(outline: Outline, target: Target, batch: int) -> Step:
-  """A step from the traced operations of one device."""
-  config = _with_batch(outline.config, batch)
+def estimator(outline: Outline, target: Target) -> Measure:
+  """Steps by their batch, from one trace of the step of one device."""
+  parts = outline.config.run.microbatches
+  config = _with_batch(outline.config, flat.MARK * parts)
   step = make_train_step(config, outline.networks)
   traced = jax.make_jaxpr(step, axis_env=[(AXIS, target.count)])(
     outline.state, outline.frozen, ahead.batch_shapes(config)
   )
-  found = counting.count(traced.jaxpr)
-  state = lasting(outline, batch)
-  fits = state + found.peak <= usable(target)
-  moved = found.bytes + 2 * state  # the state is read and written
-  return Step(batch, found.peak, found.operations, moved, fits, False)
+
+  def estimated(batch: int) -> Step:
+    platform = target.kind.platform
+    found = counting.count(traced.jaxpr, platform, batch // parts)
+    fits = lasting(outline, batch) + found.peak <= usable(target)
+    return Step(batch, found.peak, found.operations, found.bytes, fits, False)
+
+  return estimated
 
 
 def compiled(outline: Outline, target: Target, batch: int) -> Step:
@@ -142,9 +152,11 @@ def compiled(outline: Outline, target: Target, batch: int) -> Step:
     ValueError: nothing here compiles for the target.
   """
   config = _with_batch(outline.config, batch * target.count)
-  devices = _devices(target)
+  devices = devices_of(target)
   found = ahead.measure(ahead.lower_step(config, outline.build, devices))
   temporary = max(found.memory - lasting(outline, batch), 0.0)
+  if not found.fits and found.temporary:  # all that the compiler says then
+    temporary = found.temporary
   fits = found.fits and found.memory <= usable(target)
   return Step(
     batch,
@@ -157,7 +169,7 @@ def compiled(outline: Outline, target: Target, batch: int) -> Step:
   )
 
 
-def _devices(target: Target) -> Sequence[Any]:
+def devices_of(target: Target) -> Sequence[Any]:
   """What the compiler is asked about.
 
   Raises:
@@ -173,53 +185,8 @@ def _devices(target: Target) -> Sequence[Any]:
   return here[: target.count]
 
 
-def largest_batch(
-  asked: Step,
-  outline: Outline,
-  target: Target,
-  measure: Callable[[int], Step],
-  tries: int,
-  slope: float,
-) -> Step | None:
-  """The largest batch of one device that was seen to fit.
-
-  Args:
-    asked: the batch of the config.
-    outline: of the run.
-    target: says how much memory there is.
-    measure: a step by its batch.
-    tries: how often that may be asked.
-    slope: bytes for each further example.
-
-  Returns:
-    None if no batch was found that fits.
-  """
-  unit = outline.config.run.microbatches
-  seen = {asked.batch: asked}
-  for _ in range(tries):
-    best = max((b for b, s in seen.items() if s.fits), default=0)
-    worst = min((b for b, s in seen.items() if not s.fits), default=MOST + unit)
-    nearest = seen[best] if best else seen[worst]
-    if len(seen) > 1:
-      slope = slope_of(*seen.values()) or slope
-    room = usable(target) - _needed(outline, nearest)
-    guess = nearest.batch + int(room // max(slope, 1.0))
-    guess = min(max(guess, best + unit), worst - unit) // unit * unit
-    if guess <= best or guess in seen:
-      break
-    seen[guess] = measure(guess)
-  return max(
-    (s for s in seen.values() if s.fits), key=lambda s: s.batch, default=None
-  )
-
-
-def slope_of(*steps: Step) -> float:
-  """Bytes of an example, from the two largest batches."""
-  small, large = sorted(steps, key=lambda s: s.batch)[-2:]
-  return (large.temporary - small.temporary) / (large.batch - small.batch)
-
-
-def _needed(outline: Outline, step: Step) -> float:
+def needed(outline: Outline, step: Step) -> float:
+  """Bytes of all that a step holds."""
   return lasting(outline, step.batch) + step.temporary
 
 
@@ -233,25 +200,3 @@ def lasting(outline: Outline, batch: int) -> float:
 def _with_batch(config: Config, batch: int) -> Config:
   run = dataclasses.replace(config.run, batch_size=batch)
   return dataclasses.replace(config, run=run)
-
-
-def line_through(
-  outline: Outline, target: Target, one: Step, other: Step
-) -> Callable[[int], Step]:
-  """Steps on the line through two others."""
-
-  def at(batch: int) -> Step:
-    share = (batch - one.batch) / (other.batch - one.batch)
-
-    def between(name: str) -> float:
-      low, high = getattr(one, name), getattr(other, name)
-      return max(low + share * (high - low), 0.0)
-
-    names = ("temporary", "operations", "bytes")
-    values = {name: between(name) for name in names}
-    needed = lasting(outline, batch) + values["temporary"]
-    return Step(
-      batch=batch, fits=needed <= usable(target), compiled=False, **values
-    )
-
-  return at

@@ -1,27 +1,38 @@
 """Whether a run fits a device, and how fast it can be at most."""
 
+import contextlib
 import dataclasses
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.training.needs import (
-  MOST,
+  Measure,
   Step,
   check_batch,
   compiled,
-  estimated,
-  largest_batch,
-  line_through,
+  devices_of,
+  estimator,
   memory_by_part,
+  needed,
   parameters,
-  slope_of,
   usable,
 )
 from encoder4editing_jax.training.outline import Outline
+from encoder4editing_jax.training.searching import MOST, search
 from encoder4editing_jax.training.targets import Target
 
 COMPILES = 3
 """Programs that are compiled at most for one plan."""
+ESTIMATES = 16
+"""Batches that are estimated at most."""
+
+Watch = Callable[[str], contextlib.AbstractContextManager[None]]
+
+
+def _unwatched(_: str) -> contextlib.AbstractContextManager[None]:
+  return contextlib.nullcontext()
 
 
 def bound(step: Step, target: Target, dtype: str) -> dict[str, float]:
@@ -40,7 +51,9 @@ def bound(step: Step, target: Target, dtype: str) -> dict[str, float]:
   return found | {"step_ms": max(found.values())}
 
 
-def advice(config: Config, step: Step, largest: Step | None) -> list[str]:
+def advice(
+  config: Config, step: Step, largest: Step | None, devices: int = 1
+) -> list[str]:
   """What to change where a step does not fit, by our fields; best first."""
   if step.fits:
     return []
@@ -49,8 +62,8 @@ def advice(config: Config, step: Step, largest: Step | None) -> list[str]:
     found.append("--model.dtype bfloat16: half the activations")
   if largest is not None:
     found.append(
-      f"--run.batch_size: {largest.batch} for each device fit, "
-      f"{step.batch} do not"
+      f"--run.batch_size {largest.batch * devices}: {largest.batch} for each "
+      f"device fit, {step.batch} do not"
     )
   if not run.rematerialise:
     found.append("--run.rematerialise True: less memory for more time")
@@ -70,6 +83,7 @@ def plan(
   *,
   compile: bool = True,
   compiles: int = COMPILES,
+  watch: Watch = _unwatched,
 ) -> dict[str, Any]:
   """What `e4e plan` prints, see there.
 
@@ -78,31 +92,47 @@ def plan(
     target: the devices.
     compile: ask the compiler, if there is one.
     compiles: how often at most.
+    watch: is entered while a batch is compiled; told what it is.
 
   Returns:
     Plain values; bytes and operations are those of each device. `step` is the
-    batch of the config, `work` the same, estimated where it did not compile.
+    batch of the config, `work` the same, estimated where it did not compile,
+    `tries` all batches that were looked at, `too_large` the smallest of them
+    that does not fit.
 
   Raises:
     ConfigError: the devices do not divide the batch.
   """
-  config = outline.config
-  batch = check_batch(config, target)
-  rough = estimated(outline, target, batch)
-  double = estimated(outline, target, 2 * batch)
-  slope, why = slope_of(rough, double), "no compiler was asked"
-  step, tries = rough, 64
-  measure = line_through(outline, target, rough, double)
+  batch = check_batch(outline.config, target)
+  estimated = estimator(outline, target)
+  why = "no compiler was asked"
   if compile and compiles:
     try:
-      step = compiled(outline, target, batch)
-      slope *= step.temporary / max(rough.temporary, 1.0)
-      tries, measure = compiles - 1, lambda b: compiled(outline, target, b)
-      why = ""
+      tries = _by_compiler(outline, target, estimated, compiles, watch)
+      return _found(outline, target, batch, tries, estimated, "")
     except ValueError as error:
       why = str(error)
-  largest = largest_batch(step, outline, target, measure, tries, slope)
-  work = step if step.operations else rough  # unknown where it does not fit
+  rough = estimated(batch)
+  slope = rough.temporary / batch
+  tries = search(rough, outline, target, estimated, ESTIMATES, slope)
+  return _found(outline, target, batch, tries, estimated, why)
+
+
+def _found(
+  outline: Outline,
+  target: Target,
+  batch: int,
+  tries: list[Step],
+  estimated: Measure,
+  why: str,
+) -> dict[str, Any]:
+  """What there is to print of the batches that were looked at."""
+  config = outline.config
+  step = next(step for step in tries if step.batch == batch)
+  fits = [step for step in tries if step.fits]
+  over = [step for step in tries if not step.fits]
+  largest = fits[-1] if fits else None
+  work = step if step.operations else estimated(batch)
   return {
     "target": target.name,
     "devices": target.count,
@@ -111,10 +141,44 @@ def plan(
     "parameters": parameters(outline),
     "parts": memory_by_part(outline),
     "step": dataclasses.asdict(step),
+    "needed": needed(outline, step),
     "estimated_because": why,
     "largest": largest and dataclasses.asdict(largest),
+    "too_large": dataclasses.asdict(over[0]) if over else None,
     "most": MOST,
+    "tries": [dataclasses.asdict(step) for step in tries],
     "work": dataclasses.asdict(work),
     "bound": bound(work, target, config.model.dtype),
-    "advice": advice(config, step, largest),
+    "advice": advice(config, step, largest, target.count),
   }
+
+
+def _by_compiler(
+  outline: Outline,
+  target: Target,
+  estimated: Measure,
+  compiles: int,
+  watch: Watch,
+) -> list[Step]:
+  """The batch of the config and the largest one, as XLA compiles them.
+
+  Raises:
+    ValueError: nothing here compiles for the target.
+  """
+  left = itertools.count(1)
+
+  def measure(batch: int) -> Step:
+    what = (
+      f"batch {batch} for {target.name}, {next(left)} of {compiles} at most"
+    )
+    with watch(what):
+      return compiled(outline, target, batch)
+
+  devices_of(target)  # before anything is said to be compiled
+  batch = check_batch(outline.config, target)
+  step = measure(batch)
+  slope = step.temporary / batch  # as if none of it were there without examples
+  if not step.fits:  # how far down: no less than the estimate says
+    one, two = estimated(batch), estimated(2 * batch)
+    slope *= (two.temporary - one.temporary) / max(one.temporary, 1.0)
+  return search(step, outline, target, measure, compiles - 1, slope)

@@ -1,15 +1,16 @@
 """Kinds of devices that a run can be planned for, and what their makers say.
 
 TPUs: cloud.google.com/tpu/docs, pages v4, v5e, v5p, v6e (peak compute per chip
-in bfloat16, HBM capacity and bandwidth). GPUs: NVIDIA's data sheets of L4, A100
-SXM 80 GB, H100 SXM and H200 SXM, without sparsity. Peaks are not reached: they
-are bounds.
+in bfloat16, HBM capacity and bandwidth, chips of a pod). GPUs: NVIDIA's data
+sheets of L4, A100 SXM 80 GB, H100 SXM and H200 SXM, without sparsity. Peaks are
+not reached: they are bounds.
 """
 
 import dataclasses
 import math
 import os
 import re
+from pathlib import Path
 
 from encoder4editing_jax.config import ConfigError
 
@@ -32,13 +33,15 @@ class Kind:
   """Bytes per second; 0 if nobody says."""
   megacore: bool = False
   """Two cores are one device."""
+  most: int = 99_999
+  """Chips of a pod."""
 
 
 def _tpu(
-  name: str, gib: int, tera: int, giga: int, megacore: bool = False
+  name: str, gib: int, tera: int, giga: int, most: int, megacore: bool = False
 ) -> Kind:
-  peak = tera * 1e12
-  return Kind(name, "tpu", gib * 2.0**30, peak, peak, giga * 1e9, megacore)
+  peak, bandwidth = tera * 1e12, giga * 1e9
+  return Kind(name, "tpu", gib * 2.0**30, peak, peak, bandwidth, megacore, most)
 
 
 def _gpu(name: str, gb: int, bf16: int, tf32: int, giga: int) -> Kind:
@@ -46,16 +49,22 @@ def _gpu(name: str, gb: int, bf16: int, tf32: int, giga: int) -> Kind:
 
 
 _KINDS = (
-  _tpu("v4", 32, 275, 1228, megacore=True),
-  _tpu("v5e", 16, 197, 819),
-  _tpu("v5p", 95, 459, 2765, megacore=True),
-  _tpu("v6e", 32, 918, 1640),
+  _tpu("v4", 32, 275, 1228, 4096, megacore=True),
+  _tpu("v5e", 16, 197, 819, 256),
+  _tpu("v5p", 95, 459, 2765, 8960, megacore=True),
+  _tpu("v6e", 32, 918, 1640, 256),
   _gpu("l4", 24, 121, 60, 300),
   _gpu("a100", 80, 312, 156, 2039),
   _gpu("h100", 80, 989, 495, 3350),
   _gpu("h200", 141, 989, 495, 4800),
 )
 KINDS = {kind.name: kind for kind in _KINDS}
+_LIMITS = (
+  "/sys/fs/cgroup/memory.max",
+  "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+_SIDE = 16
+"""Chips along an axis of v5e and v6e; for more libtpu aborts the process."""
 _SOLID = ("v4", "v5p")  # topologies of three dimensions
 
 
@@ -99,6 +108,10 @@ def parse(text: str) -> Target:
   kind = this_machine() if name == "cpu" else KINDS[name]
   shape = tuple(map(int, size.split("x"))) if size else (1,)
   count = math.prod(shape)
+  if count > kind.most:
+    raise ConfigError(
+      f"--target {text}: {count} chips; a pod of {name} has {kind.most}."
+    )
   if kind.platform != "tpu":
     return Target(kind, count)
   dimensions = 3 if name in _SOLID else 2
@@ -109,13 +122,27 @@ def parse(text: str) -> Target:
       f"--target {text}: topologies of {name} have {dimensions} dimensions; "
       f"write {name}:{'x'.join(map(str, _spread(count, dimensions)))}."
     )
+  if dimensions == 2 and max(shape) > _SIDE:
+    raise ConfigError(
+      f"--target {text}: a pod of {name} has {_SIDE} chips along each axis; "
+      f"write {name}:{'x'.join(map(str, _spread(count, 2)))}."
+    )
   return Target(kind, count, shape)
 
 
 def this_machine() -> Kind:
   """The processors of this machine, of which only the memory is known."""
   pages = os.sysconf("SC_PHYS_PAGES")
-  return Kind("cpu", "cpu", float(pages * os.sysconf("SC_PAGE_SIZE")))
+  memory = min(pages * os.sysconf("SC_PAGE_SIZE"), *map(_limit, _LIMITS))
+  return Kind("cpu", "cpu", float(memory))
+
+
+def _limit(file: str) -> float:
+  """Bytes that a container may have."""
+  try:
+    return float(Path(file).read_text())
+  except (OSError, ValueError):  # no container, or "max"
+    return math.inf
 
 
 def _spread(count: int, dimensions: int) -> tuple[int, ...]:
