@@ -84,6 +84,19 @@ def _four(v: Float[Array, "*b c"]) -> Float[Array, "*b c4"]:
   return jnp.concatenate([v] * 4, -1)
 
 
+def _repeated(
+  noise: Float[Array, "b h2 w2 1"], features: int
+) -> Float[Array, "b h w c4"]:
+  """Noise, packed, the same for all features: a product with ones, because XLA
+  would write out what is merely repeated, and once more in another order."""
+  planes = [noise[:, r::2, c::2, 0] for r in range(2) for c in range(2)]
+  stacked = jax.lax.optimization_barrier(jnp.stack(planes, 1))
+  ones = np.kron(np.eye(4), np.ones((1, features)))
+  return jnp.einsum(
+    "bphw,pk->bhwk", stacked, ones.astype(noise.dtype), precision="highest"
+  )
+
+
 def _styled(
   layer: Any,
   x: Float[Array, "b h w i"],
@@ -102,10 +115,8 @@ def _styled(
   x = phases.conv(x, full.astype(x.dtype), 1)
   x = x * _four(gain)[:, None, None].astype(x.dtype)
   if noise is not None:
-    maps = (layer.noise_strength[...] * pack(noise)).astype(x.dtype)
-    shape = (*maps.shape, x.shape[-1] // 4)
-    maps = jnp.broadcast_to(maps[..., None], shape)
-    x = x + maps.reshape(*maps.shape[:3], -1)
+    maps = (layer.noise_strength[...] * noise).astype(x.dtype)
+    x = x + _repeated(maps, x.shape[-1] // 4)
   x = ops.fused_leaky_relu(x, _four(layer.bias[...]))
   return clamp(x, layer.conv_clamp)
 
@@ -114,12 +125,13 @@ def _to_rgb(
   layer: Any, x: Float[Array, "b h w i4"], style: Float[Array, "b d"]
 ) -> Float[Array, "b h2 w2 3"]:
   """`ToRGB` from packed maps. Colours come as planes: rows of 128 are columns
-  of pixels then, and not the colours."""
+  of pixels then, and not the colours. That XLA writes them so takes weights of
+  each example's own; the styles are in them."""
   kernel = layer.kernel[...][0, 0] / math.sqrt(layer.kernel.shape[2])
-  x = x * _four(layer.modulation(style))[:, None, None].astype(x.dtype)
   full = jnp.einsum("pq,io->piqo", np.eye(4, dtype=np.float32), kernel)
-  full = full.reshape(x.shape[-1], 12).astype(x.dtype)
-  planes = jnp.einsum("ik,bhwi->bkhw", full, x)
+  full = full.reshape(x.shape[-1], 12)
+  full = _four(layer.modulation(style))[:, :, None] * full[None]
+  planes = jnp.einsum("bik,bhwi->bkhw", full.astype(x.dtype), x)
   image = _interleaved(jax.lax.optimization_barrier(planes))
   image = image.astype(jnp.float32) + layer.bias[...][None, None, None]
   return clamp(image, layer.conv_clamp)
