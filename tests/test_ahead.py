@@ -41,6 +41,19 @@ def test_collectives_are_read_from_a_compiled_program():
   assert found == {"all-reduce": (2, 120 + 16 + 16), "all-gather": (1, 32)}
 
 
+def test_what_tpus_do_in_parts_counts_once():
+  part = "  %a = f32[8]{0} all-gather(%x), replica_groups={}\n}\n"
+  text = (
+    "%fused_computation.1 (x: f32[1]) -> f32[8] {\n"
+    + part
+    + "%async_collective_fusion.2 (x: f32[1]) -> f32[8] {\n"
+    + part
+    + "ENTRY %main.3 (x: f32[1]) -> f32[8] {\n"
+    + part
+  )
+  assert ahead.collectives(text) == {"all-gather": (2, 64)}
+
+
 @pytest.mark.parametrize(
   ("words", "memory", "temporary"),
   [

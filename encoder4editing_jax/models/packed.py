@@ -149,14 +149,13 @@ def _to_rgb(
 def _interleaved(
   planes: Float[Array, "b c4 h w"],
 ) -> Float[Array, "b h2 w2 c"]:
-  """`unpack` for few channels, rows before columns, and never both at once:
-  XLA would put the batch into the rows of 128."""
+  """`unpack` for few channels, as planes: rows, then columns, and never both
+  at once, which XLA would do with the batch in the rows of 128."""
   b, c, h, w = planes.shape
-  x = planes.transpose(0, 2, 3, 1).reshape(b, h, w, 2, 2, c // 4)
-  x = jnp.stack([x[:, :, :, 0], x[:, :, :, 1]], 2)
-  x = jax.lax.optimization_barrier(x.reshape(b, 2 * h, w, 2, c // 4))
-  x = jnp.stack([x[:, :, :, 0], x[:, :, :, 1]], 3)
-  return x.reshape(b, 2 * h, 2 * w, c // 4)
+  x = planes.reshape(b, 2, 2, c // 4, h, w).transpose(0, 2, 3, 4, 1, 5)
+  x = jax.lax.optimization_barrier(x.reshape(b, 2, c // 4, 2 * h, w))
+  x = x.transpose(0, 2, 3, 4, 1).reshape(b, c // 4, 2 * h, 2 * w)
+  return jax.lax.optimization_barrier(x).transpose(0, 2, 3, 1)
 
 
 def packed_block(

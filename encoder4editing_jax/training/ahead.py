@@ -161,7 +161,12 @@ def _bytes(size: re.Match[str]) -> float:
 def collectives(text: str) -> dict[str, tuple[int, int]]:
   """The collectives of a compiled program: how many, and their bytes."""
   found: dict[str, tuple[int, int]] = {}
+  continued = False
   for line in text.splitlines():
+    if line.endswith("{"):  # TPUs work on one in parts, beside other things
+      continued = line.startswith("%async_collective_fusion")
+    if continued:
+      continue
     match = re.search(rf" = (.*?) ({_COLLECTIVE})(-start)?\(", line)
     if not match:
       continue
