@@ -23,7 +23,6 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "numpy")
-ALLOCATOR = "GLIBC_TUNABLES"
 
 Make = Callable[..., tuple[Callable[[], Any], dict[str, Any]]]
 
@@ -155,7 +154,11 @@ def header(device: str) -> dict[str, Any]:
     "device": device,
     "load": round(os.getloadavg()[0], 1),
     "versions": versions,
-    "allocator": os.environ.get(ALLOCATOR, "default"),
+    "allocator": {
+      name: value
+      for name, value in os.environ.items()
+      if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"
+    },
   }
 
 
@@ -169,8 +172,9 @@ def _processor() -> str:
 def say(head: Mapping[str, Any]) -> None:
   """The header as a line."""
   versions = ", ".join(f"{k} {v}" for k, v in head["versions"].items())
-  default = head["allocator"] == "default"
-  allocator = "memory kept by ours" if default else "tuned allocator"
+  allocator = "memory kept by ours"
+  if head["allocator"]:
+    allocator = "allocator of both set by variables"
   print(
     f"{head['date']}: {head['machine']}, {head['device']}, load "
     f"{head['load']}, {versions}, {allocator}\n",

@@ -15,11 +15,12 @@ devices do what one does.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.config_rules import is_progressive
@@ -100,8 +101,7 @@ def make_train_step(
     gradient = jax.lax.pmean(gradient, AXIS)
     metrics = jax.lax.pmean(metrics | terms, AXIS)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
-    numbers = (metrics, optax.tree.norm(state.discriminator))
-    finite = jnp.isfinite(jnp.stack(jax.tree.leaves(numbers))).all()
+    finite = _finite((metrics, optax.tree.norm(state.discriminator)))
     # A branch, not a choice for each array: these could not be updated in
     # place then, and old and new ones would be in memory together.
     new = jax.lax.cond(
@@ -114,6 +114,10 @@ def make_train_step(
     return new, metrics | {"skipped": skipped}
 
   return train_step
+
+
+def _finite(numbers: Any) -> Bool[Array, ""]:
+  return jnp.isfinite(jnp.stack(jax.tree.leaves(numbers))).all()
 
 
 def _descend(
