@@ -157,7 +157,7 @@ def header(device: str) -> dict[str, Any]:
     "allocator": {
       name: value
       for name, value in os.environ.items()
-      if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"
+      if name.startswith("MALLOC_") or "glibc.malloc" in value
     },
   }
 

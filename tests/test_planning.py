@@ -74,6 +74,14 @@ def test_the_state_takes_what_a_created_one_does(changes):
   assert image == 64 * 64 * 3
 
 
+def test_a_step_that_is_not_skipped_is_counted():
+  def function(p, x):
+    return jax.lax.cond(p, lambda: 2 * x, lambda: x)
+
+  jaxpr = jax.make_jaxpr(function)(True, jnp.zeros(64)).jaxpr
+  assert counting.count(jaxpr).bytes >= 2 * 4 * 64
+
+
 def test_more_examples_need_more(estimated):
   small, large = estimated(4), estimated(8)
   assert small.temporary < large.temporary

@@ -12,12 +12,18 @@ import platform
 
 # Of mallopt(3): one heap for all threads, which is never trimmed, and nothing
 # beside it.
-SETTINGS = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM": (-1, -1)}
+SETTINGS = {
+  "M_ARENA_MAX": (-8, 1),
+  "M_MMAP_MAX": (-4, 0),
+  "M_TRIM_THRESHOLD": (-1, -1),
+}
 
 
 def keep_memory() -> bool:
-  """Tells the allocator to keep what is free; to be called before NumPy and
-  JAX start threads, which else have heaps of their own already.
+  """Tells the allocator to keep what is free.
+
+  To be called before NumPy and JAX are imported: threads that they start have
+  heaps of their own from then on.
 
   Whoever sets one of the allocator's own variables (`MALLOC_..._`, or
   `glibc.malloc` in `GLIBC_TUNABLES`) decides himself: nothing is changed then.

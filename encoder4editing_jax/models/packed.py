@@ -6,7 +6,7 @@ take four times their size, and a skip of 3 colours forty times. Here a map `[b
 channels), in which both convolutions of a block are 3x3 ones over the input's
 grid. The FIR filter is folded into the kernel of the first: zeros, 3x3 taps
 and 4x4 taps are 6x6 taps, of which each phase of the output meets 3x3. More
-operations, which the matrix unit has to spare, for a third of the bytes
+operations, which the matrix unit has to spare, for a fifth of the bytes
 (docs/performance.md).
 """
 
@@ -38,7 +38,8 @@ def unpack(x: Float[Array, "b h w c4"]) -> Float[Array, "b h2 w2 c"]:
   """The inverse of `pack`, as a transposed convolution with ones: XLA would
   put samples in order by several passes over maps of half empty rows."""
   c = x.shape[-1] // 4
-  ones = np.eye(4 * c, dtype=np.float32).reshape(2, 2, c, 4 * c)
+  ones: np.ndarray = np.eye(4 * c, dtype=np.float32)
+  ones = ones.reshape(2, 2, c, 4 * c)
   return jax.lax.conv_general_dilated(
     x,
     ones[::-1, ::-1].swapaxes(2, 3).astype(x.dtype),

@@ -84,9 +84,10 @@ class _Kernel(NamedTuple):
 def count(jaxpr: Any, platform: str = "", batch: int = MARK) -> Counts:
   """The counts of a jaxpr, with those of the functions that it calls.
 
-  Loops count as often as they run. Where a computation is written for several
-  platforms, that of `platform` ("tpu", "gpu", "cpu") counts; of other branches
-  the one with fewest operations. On TPUs arrays take whole tiles. A function
+  Scans count as often as they run, other loops once. Where a computation is
+  written for several platforms, that of `platform` ("tpu", "gpu", "cpu")
+  counts; of other branches the one with fewest products, and of equal ones the
+  longest. On TPUs arrays take whole tiles. A function
   that was traced for MARK examples is counted for `batch` of them.
   """
   flat = flatten(jaxpr, platform, batch)

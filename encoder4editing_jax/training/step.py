@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.config_rules import is_progressive
@@ -101,23 +101,28 @@ def make_train_step(
     gradient = jax.lax.pmean(gradient, AXIS)
     metrics = jax.lax.pmean(metrics | terms, AXIS)
     metrics["gradient_norm"] = optax.tree.norm(gradient)
-    finite = _finite((metrics, optax.tree.norm(state.discriminator)))
-    # A branch, not a choice for each array: these could not be updated in
-    # place then, and old and new ones would be in memory together.
-    new = jax.lax.cond(
-      finite,
+    new = _step_or_skip(
+      before,
       lambda: _descend(state, statistics, gradient, optimizer, config),
-      lambda: before,
+      (metrics, optax.tree.norm(state.discriminator)),
     )
-    skipped = jnp.where(finite, 0, before.skipped + 1)
-    new = dataclasses.replace(new, step=before.step + 1, skipped=skipped)
-    return new, metrics | {"skipped": skipped}
+    return new, metrics | {"skipped": new.skipped}
 
   return train_step
 
 
-def _finite(numbers: Any) -> Bool[Array, ""]:
-  return jnp.isfinite(jnp.stack(jax.tree.leaves(numbers))).all()
+def _step_or_skip(
+  before: TrainState, descend: Callable[[], TrainState], numbers: Any
+) -> TrainState:
+  """The new state, or the old one if a number of the step is not finite.
+
+  A branch, not a choice for each array: these could not be updated in place
+  then, and old and new ones would be in memory together.
+  """
+  finite = jnp.isfinite(jnp.stack(jax.tree.leaves(numbers))).all()
+  new = jax.lax.cond(finite, descend, lambda: before)
+  skipped = jnp.where(finite, 0, before.skipped + 1)
+  return dataclasses.replace(new, step=before.step + 1, skipped=skipped)
 
 
 def _descend(
