@@ -71,8 +71,7 @@ def plan_command(argv: Sequence[str]) -> int:
   found = planning.plan(
     outline.outline(asked.settings, load_start),
     target,
-    compile=not asked.no_compile,
-    compiles=asked.compiles,
+    compiles=0 if asked.no_compile else asked.compiles,
     watch=_watch,
   )
   found = {"card": asked.card} | found
@@ -178,10 +177,10 @@ def _largest(found: dict[str, Any]) -> str:
     return f"largest batch of a device: none, {over['batch']} does not fit"
   how = "compiled" if largest["compiled"] else "estimated"
   batch = f"largest batch of a device: {largest['batch']}"
-  if largest["batch"] == found["most"]:
-    return f"{batch} or more ({how})"
   if not over:
-    return f"{batch} or more ({how}; larger ones were not tried: --compiles)"
+    tried = not largest["compiled"] or largest["batch"] == found["most"]
+    more = "" if tried else "; larger ones were not tried: --compiles"
+    return f"{batch} or more ({how}{more})"
   return f"{batch} ({how}; {over['batch']} does not fit)"
 
 

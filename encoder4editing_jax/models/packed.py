@@ -27,16 +27,9 @@ SMALLEST = 256
 """Side of the maps from which on memory is what a block takes its time for."""
 
 
-def pack(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c4"]:
-  """Space to depth: squares of two by two samples become channels."""
-  b, h, w, c = x.shape
-  x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(b, h // 2, w // 2, 4 * c)
-
-
 def unpack(x: Float[Array, "b h w c4"]) -> Float[Array, "b h2 w2 c"]:
-  """The inverse of `pack`, as a transposed convolution with ones: XLA would
-  put samples in order by several passes over maps of half empty rows."""
+  """Depth to space, as a transposed convolution with ones: XLA would put
+  samples in order by several passes over maps of half empty rows."""
   c = x.shape[-1] // 4
   ones: np.ndarray = np.eye(4 * c, dtype=np.float32)
   ones = ones.reshape(2, 2, c, 4 * c)

@@ -87,8 +87,8 @@ def count(jaxpr: Any, platform: str = "", batch: int = MARK) -> Counts:
   Scans count as often as they run, other loops once. Where a computation is
   written for several platforms, that of `platform` ("tpu", "gpu", "cpu")
   counts; of other branches the one with fewest products, and of equal ones the
-  longest. On TPUs arrays take whole tiles. A function
-  that was traced for MARK examples is counted for `batch` of them.
+  longest. On TPUs arrays take whole tiles. A function that was traced for MARK
+  examples is counted for `batch` of them.
   """
   flat = flatten(jaxpr, platform, batch)
   values = [*flat.arguments, *(v for o in flat.operations for v in o.writes)]

@@ -12,11 +12,10 @@ PRODUCTS = ("conv_general_dilated", "dot_general")
 LOOPS = ("scan", "while")
 _SAME = ("copy_p", "name", "optimization_barrier", "pvary", "stop_gradient")
 _NAMES = {"gpu": "cuda"}
-
-
 MARK, BESIDE = 10007, 256
 """Examples of a batch that is traced: a prime, found again in all shapes that
-depend on it, with up to so many others beside them (of pools)."""
+depend on it, with up to so many others beside them (of pools). A length from
+elsewhere that looks alike, such as 2 * MARK + 3, would be taken for one."""
 
 
 class Value:

@@ -181,7 +181,7 @@ def devices_of(target: Target) -> Sequence[Any]:
     raise ValueError("there is no compiler for GPUs without a GPU")
   here = jax.devices("cpu")
   if len(here) < target.count:
-    raise ValueError(f"JAX sees {len(here)} CPU devices here")
+    raise ValueError(f"JAX sees {len(here)} of {target.count} CPU devices here")
   return here[: target.count]
 
 

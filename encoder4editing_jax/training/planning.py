@@ -81,7 +81,6 @@ def plan(
   outline: Outline,
   target: Target,
   *,
-  compile: bool = True,
   compiles: int = COMPILES,
   watch: Watch = _unwatched,
 ) -> dict[str, Any]:
@@ -90,8 +89,8 @@ def plan(
   Args:
     outline: of the run.
     target: the devices.
-    compile: ask the compiler, if there is one.
-    compiles: how often at most.
+    compiles: how often the compiler is asked at most, if there is one; 0 for
+      estimates only.
     watch: is entered while a batch is compiled; told what it is.
 
   Returns:
@@ -106,7 +105,7 @@ def plan(
   batch = check_batch(outline.config, target)
   estimated = estimator(outline, target)
   why = "no compiler was asked"
-  if compile and compiles:
+  if compiles:
     try:
       tries = _by_compiler(outline, target, estimated, compiles, watch)
       return _found(outline, target, batch, tries, estimated, "")
