@@ -85,9 +85,9 @@ def _walk(program: Any, origin: dict[Any, Any], found: dict[int, int]) -> float:
         if len(one.outvars) == len(equation.outvars):
           pairs = zip(equation.outvars, one.outvars, strict=True)
           origin.update((a, b) for a, b in pairs if not hasattr(b, "val"))
-      if name == "cond":  # what depends on the platform counts at its least
+      if name == "cond":  # of what depends on the platform the plain form
         platforms = equation.params.get("branches_platforms")
-        each = [(min if platforms else max)(each)]
+        each = [each[platforms.index(None)] if platforms else max(each)]
       times = equation.params.get("length", 1) if name == "scan" else 1
       total += times * sum(operations for operations, _, _ in each)
       for _, _, touched in each:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from encoder4editing_jax import phases
+from encoder4editing_jax import phases, winograd
 
 FIR = (0.125, 0.375, 0.375, 0.125)  # [1 3 3 1], the filter of StyleGAN2
 EPSILON = 1e-8
@@ -183,6 +183,8 @@ def modulated_conv2d(
     x = _upsampled_conv(x, weights)
   elif down == 2:
     x = phases.conv(blur(x, ((k + 2) // 2, (k + 1) // 2)), weights, 0, 2)
+  elif k == 3:
+    x = winograd.conv(x, weights)
   else:
     x = phases.conv(x, weights, k // 2)
   if demodulate:

@@ -25,6 +25,7 @@ FLOORS = (
     "config_data",
     "config",
     "phases",
+    "winograd",
     "ops",
     "compiling",
   ),

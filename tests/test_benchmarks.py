@@ -187,7 +187,7 @@ def test_bounds_count_products_and_not_what_moves_arrays():
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     y = jax.lax.platform_dependent(
-      y, m, cpu=lambda y, m: y @ m, default=lambda y, m: (y @ m) @ m
+      y, m, cpu=lambda y, m: (y @ m) @ m, default=lambda y, m: y @ m
     )
     return jax.jit(lambda y: y * 2)(y)
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from encoder4editing_jax import ops
+from encoder4editing_jax import ops, winograd
 
 KEPT = "block"  # what a rematerialised network keeps
 
@@ -135,6 +135,7 @@ def conv(
 ) -> nnx.Conv:
   """A convolution with symmetric padding and PyTorch's initial weights."""
   init = uniform_init(kernel_size * kernel_size * in_features)
+  plain_3x3 = (kernel_size, stride, padding) == (3, 1, 1)
   return nnx.Conv(
     in_features,
     out_features,
@@ -145,8 +146,16 @@ def conv(
     kernel_init=init,
     bias_init=init,
     dtype=dtype,
+    conv_general_dilated=_conv_3x3
+    if plain_3x3
+    else jax.lax.conv_general_dilated,
     rngs=rngs,
   )
+
+
+def _conv_3x3(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+  """As `jax.lax.conv_general_dilated`, for layers of stride 1, padding 1."""
+  return winograd.conv(x, kernel)
 
 
 def linear(

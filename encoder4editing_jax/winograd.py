@@ -1,0 +1,117 @@
+"""3x3 convolutions with fewer products, after Winograd.
+
+The minimal filtering algorithm F(2x2, 3x3) of Lavin and Gray (arXiv 1509.09308,
+section 4.1): a square of 2 x 2 outputs sees 4 x 4 inputs d, and with a kernel g
+takes 16 products for each pair of channels instead of 36,
+
+    Y = A^T [(G g G^T) * (B^T d B)] A
+
+where * multiplies number by number: over all squares and channels, 16 matrix
+products. A and B hold 0, 1 and -1, and G 1/2 besides, so that results differ
+from those of a plain convolution by rounding alone.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from encoder4editing_jax import phases
+
+G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+CHANNELS = 128  # with fewer, B and A cost more than the products save
+SAMPLES = 256  # of all maps together; with fewer, G does
+PART = 4096  # samples at once, whose 16 products stay in the cache
+
+
+def conv(
+  x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b h w o"]:
+  """3x3 convolution with one zero on all four sides.
+
+  Where it pays, by `minimal`: in float32 on CPU. Derivatives are those of the
+  plain convolution.
+  """
+  b, h, w, _ = x.shape
+  pays = min(kernel.shape[2:]) >= CHANNELS and b * h * w >= SAMPLES
+  fits = h % 2 == 0 and w % 2 == 0 and 2 * w <= PART
+  if pays and fits and x.dtype == jnp.float32:
+    return _either(x, kernel)
+  return _plain(x, kernel)
+
+
+def _plain(x: Array, kernel: Array) -> Array:
+  return phases.conv(x, kernel, 1)
+
+
+@jax.custom_jvp
+def _either(x: Array, kernel: Array) -> Array:
+  return jax.lax.platform_dependent(x, kernel, cpu=minimal, default=_plain)
+
+
+def _derivative(primals: Any, tangents: Any) -> tuple[Array, Array]:
+  x, kernel = primals
+  dx, dkernel = tangents
+  zero = jax.custom_derivatives.SymbolicZero
+  terms = []
+  if not isinstance(dx, zero):
+    terms.append(_plain(dx, kernel))
+  if not isinstance(dkernel, zero):
+    terms.append(_plain(x, dkernel))
+  return _either(x, kernel), sum(terms[1:], terms[0])
+
+
+_either.defjvp(_derivative, symbolic_zeros=True)
+
+
+def minimal(
+  x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b h w o"]:
+  """The same by F(2x2, 3x3), h and w even.
+
+  Part by part: several small maps at once, or some rows of a large one.
+  """
+  (b, h, w, i), o = x.shape, kernel.shape[-1]
+  maps = _divisor(b, PART // (h * w))
+  rows = 2 * _divisor(h // 2, PART // (2 * w))
+  squares = maps * rows * w // 4
+  both = jnp.asarray(np.kron(G, G), x.dtype)  # axes of the kernel
+  kernel = jnp.matmul(both, kernel.reshape(9, i * o), precision="highest")
+  kernel = kernel.reshape(16, i, o)
+  x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+
+  def part(start: Array) -> Array:
+    begin = (start[0], start[1], 0, 0)
+    d = jax.lax.dynamic_slice(x, begin, (maps, rows + 2, w + 2, i))
+    d = jnp.stack(_inputs(d, 1))
+    d = jnp.stack(_inputs(d, 3), 1)
+    products = jnp.matmul(d.reshape(16, squares, i), kernel)
+    products = products.reshape(4, 4, maps, rows // 2, w // 2, o)
+    lines = [jnp.stack(_outputs(*m), 3) for m in _outputs(*products)]
+    return jnp.stack(lines, 2).reshape(maps, rows, w, o)
+
+  starts = np.mgrid[0:b:maps, 0:h:rows].reshape(2, -1).T
+  return jax.lax.map(part, jnp.asarray(starts)).reshape(b, h, w, o)
+
+
+def _divisor(n: int, most: int) -> int:
+  """The largest divisor of n up to `most`, or 1."""
+  return max(k for k in range(1, n + 1) if n % k == 0 and k <= max(most, 1))
+
+
+def _inputs(x: Array, axis: int) -> tuple[Array, ...]:
+  """B^T d along an axis: four numbers for each pair of outputs."""
+  stop = x.shape[axis] - 3
+
+  def every_other(k: int) -> Array:
+    return jax.lax.slice_in_dim(x, k, stop + k, 2, axis)
+
+  d0, d1, d2, d3 = map(every_other, range(4))
+  return d0 - d2, d1 + d2, d2 - d1, d1 - d3
+
+
+def _outputs(m0: Array, m1: Array, m2: Array, m3: Array) -> tuple[Array, Array]:
+  """A^T m: a pair of outputs."""
+  return m0 + m1 + m2, m1 - m2 - m3
