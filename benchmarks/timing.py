@@ -36,9 +36,10 @@ def serve(make: Make, case: dict[str, Any]) -> None:
     print(json.dumps(facts), file=out, flush=True)
 
   if case.get("side") == "jax":
-    from encoder4editing_jax.cli.memory import keep_memory
+    from encoder4editing_jax.cli.memory import keep_memory, run_in_place
 
     keep_memory()  # as our commands do
+    run_in_place()
   run, facts = make(**case)
   began = time.perf_counter()
   run()

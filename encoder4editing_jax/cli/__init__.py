@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from encoder4editing_jax import __version__, files
-from encoder4editing_jax.cli.memory import keep_memory
+from encoder4editing_jax.cli.memory import keep_memory, run_in_place
 from encoder4editing_jax.cli.parsing import nearest
 from encoder4editing_jax.config import ConfigError
 
@@ -104,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       from encoder4editing_jax.cli.cache import keep_compiled
 
       keep_compiled()
+      run_in_place()
     return _command(verb)(words[1:])
   except (ImportError, OSError, ValueError) as error:
     print(f"error: {_told(error)}", file=sys.stderr)

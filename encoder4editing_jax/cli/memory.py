@@ -10,20 +10,20 @@ import ctypes
 import os
 import platform
 
-# Of mallopt(3): one heap for all threads, which is never trimmed, and nothing
-# beside it.
+# Of mallopt(3): heaps grow in large pieces, are never trimmed, and nothing is
+# mapped beside them. What a thread other than the first asks for above 64 MB is
+# mapped all the same: hence `run_in_place`.
 SETTINGS = {
-  "M_ARENA_MAX": (-8, 1),
   "M_MMAP_MAX": (-4, 0),
   "M_TRIM_THRESHOLD": (-1, -1),
+  "M_TOP_PAD": (-2, 64 << 20),
 }
 
 
 def keep_memory() -> bool:
   """Tells the allocator to keep what is free.
 
-  To be called before NumPy and JAX are imported: threads that they start have
-  heaps of their own from then on.
+  To be called before NumPy and JAX are imported, which fill heaps of their own.
 
   Whoever sets one of the allocator's own variables (`MALLOC_..._`, or
   `glibc.malloc` in `GLIBC_TUNABLES`) decides himself: nothing is changed then.
@@ -38,3 +38,14 @@ def keep_memory() -> bool:
     return False
   mallopt = ctypes.CDLL(None).mallopt
   return all(mallopt(*setting) == 1 for setting in SETTINGS.values())
+
+
+def run_in_place() -> None:
+  """Has XLA:CPU run programs in the thread that calls them.
+
+  Its own thread would ask for the large buffers, and only the first thread's
+  heap can keep them. To be called before JAX looks for devices.
+  """
+  import jax
+
+  jax.config.update("jax_cpu_enable_async_dispatch", False)

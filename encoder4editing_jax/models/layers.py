@@ -6,6 +6,7 @@ section 4.1): weights are stored at unit variance and scaled at run time.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -37,10 +38,25 @@ def clamp(x: Float[Array, "*b c"], limit: float | None) -> Float[Array, "*b c"]:
   return x if limit is None else jnp.clip(x, -limit, limit)
 
 
+DRAWN = 65536
+
+
 def normal(key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
-  """`jax.random.normal`, drawn flat: the same numbers, and XLA:CPU compiles
-  one axis three times as fast as four."""
-  return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
+  """The numbers of `jax.random.normal`, cut from a long row.
+
+  Each length is compiled anew, a quarter of a second of XLA:CPU; so short rows
+  are as long as each other.
+  """
+  return _cut(jax.random.normal(key, _row(shape)), tuple(shape))
+
+
+def _row(shape: Sequence[int]) -> tuple[int]:
+  return (max(math.prod(shape), DRAWN),)
+
+
+@partial(jax.jit, static_argnums=1)
+def _cut(row: Float[Array, " n"], shape: tuple[int, ...]) -> Array:
+  return row[: math.prod(shape)].reshape(shape)
 
 
 class EqualLinear(nnx.Module):
@@ -116,8 +132,8 @@ def uniform_init(fan_in: int) -> Callable[..., Array]:
   def init(
     key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
   ) -> Array:
-    flat = jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound)
-    return flat.reshape(shape)  # see `normal`
+    row = jax.random.uniform(key, _row(shape), dtype, -bound, bound)
+    return _cut(row, tuple(shape))  # see `normal`
 
   return init
 
