@@ -7,8 +7,8 @@ takes 16 products for each pair of channels instead of 36,
     Y = A^T [(G g G^T) * (B^T d B)] A
 
 where * multiplies number by number: over all squares and channels, 16 matrix
-products. A and B hold 0, 1 and -1, and G 1/2 besides, so that results differ
-from those of a plain convolution by rounding alone.
+products. The result is that of a plain convolution but for rounding: A and B
+hold 0, 1 and -1, and G 1/2 besides.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from encoder4editing_jax import phases
 
 G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 CHANNELS = 128  # with fewer, B and A cost more than the products save
-SAMPLES = 256  # of all maps together; with fewer, G does
+SAMPLES = 256  # of a part; with fewer, G does
 PART = 4096  # samples at once, whose 16 products stay in the cache
 
 
@@ -31,15 +31,27 @@ def conv(
 ) -> Float[Array, "b h w o"]:
   """3x3 convolution with one zero on all four sides.
 
-  Where it pays, by `minimal`: in float32 on CPU. Derivatives are those of the
-  plain convolution.
+  By `minimal` where it pays: in float32 on CPU, even sides, enough channels and
+  samples, and a batch that is known (that of exported programs is not).
+  Derivatives are those of the plain convolution.
   """
+  return _either(x, kernel) if _pays(x, kernel) else _plain(x, kernel)
+
+
+def _pays(x: Array, kernel: Array) -> bool:
+  known = all(isinstance(n, int) for n in x.shape)
+  if not known or x.dtype != jnp.float32 or min(kernel.shape[2:]) < CHANNELS:
+    return False
+  if x.shape[1] % 2 or x.shape[2] % 2:
+    return False
+  maps, rows = _parts(x)
+  return SAMPLES <= maps * rows * x.shape[2] <= PART
+
+
+def _parts(x: Array) -> tuple[int, int]:
+  """Several small maps at once, or some rows of a large one."""
   b, h, w, _ = x.shape
-  pays = min(kernel.shape[2:]) >= CHANNELS and b * h * w >= SAMPLES
-  fits = h % 2 == 0 and w % 2 == 0 and 2 * w <= PART
-  if pays and fits and x.dtype == jnp.float32:
-    return _either(x, kernel)
-  return _plain(x, kernel)
+  return _divisor(b, PART // (h * w)), 2 * _divisor(h // 2, PART // (2 * w))
 
 
 def _plain(x: Array, kernel: Array) -> Array:
@@ -69,13 +81,9 @@ _either.defjvp(_derivative, symbolic_zeros=True)
 def minimal(
   x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
 ) -> Float[Array, "b h w o"]:
-  """The same by F(2x2, 3x3), h and w even.
-
-  Part by part: several small maps at once, or some rows of a large one.
-  """
+  """The same by F(2x2, 3x3), h and w even, part by part."""
   (b, h, w, i), o = x.shape, kernel.shape[-1]
-  maps = _divisor(b, PART // (h * w))
-  rows = 2 * _divisor(h // 2, PART // (2 * w))
+  maps, rows = _parts(x)
   squares = maps * rows * w // 4
   both = jnp.asarray(np.kron(G, G), x.dtype)  # axes of the kernel
   kernel = jnp.matmul(both, kernel.reshape(9, i * o), precision="highest")

@@ -75,16 +75,17 @@ def faults():
 
 def function(x):
   for _ in range(3):
-    x = jnp.sin(x @ x) / 3000
+    x = jax.lax.optimization_barrier(jnp.sin(x))
   return jax.lax.psum(x, "devices")
 
-x = jnp.ones((1, 3000, 3000))  # 36 MB
+x = jnp.ones((1, 4096, 4096))  # 64 MiB
 run = jax.pmap(function, axis_name="devices")
-for _ in range(4):
+found = []
+for _ in range(8):
+  before = faults()
   jax.block_until_ready(run(x))
-before = faults()
-jax.block_until_ready(run(x))
-print(faults() - before)
+  found.append(faults() - before)
+print(min(found))
 """
 
 
@@ -94,4 +95,4 @@ def test_programs_use_the_same_memory_again():
   told = subprocess.check_output(
     [sys.executable, "-c", PROGRAM], env=kept | {"JAX_PLATFORMS": "cpu"}
   )
-  assert int(told) < 36e6 / 4096 / 2  # not even half of its result
+  assert int(told) < (64 << 20) / 4096 / 2  # not even half of its result

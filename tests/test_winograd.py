@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax import export
 
 from encoder4editing_jax import ops, phases, winograd
 from encoder4editing_jax.models.layers import conv
@@ -74,6 +75,7 @@ def test_it_is_taken_where_it_pays():
   for x, other in (
     (draw(1, 16, 15, 128), kernel),  # an odd side
     (draw(1, 8, 8, 128), kernel),  # few samples
+    (draw(67, 8, 8, 128), kernel),  # in any part
     (draw(1, 2, 2050, 128), kernel),  # rows that are too long
     (draw(*WIDE).astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)),
     (draw(*WIDE), kernel_for(128, 127)),  # few channels
@@ -81,6 +83,16 @@ def test_it_is_taken_where_it_pays():
   ):
     assert products(winograd.conv, x, other) == (1, 0)
     np.testing.assert_array_equal(winograd.conv(x, other), plain(x, other))
+
+
+@pytest.mark.parametrize("side", [8, 16, 64])
+def test_an_open_batch_is_convolved_plainly(side):
+  (b,) = export.symbolic_shape("b")
+  kernel = kernel_for(128, 128)
+  x = jax.ShapeDtypeStruct((b, side, side, 128), jnp.float32)
+  program = export.export(jax.jit(lambda x: winograd.conv(x, kernel)))(x)
+  x = draw(2, side, side, 128)
+  assert error(program.call(x), plain(x, kernel)) < 2e-6
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])

@@ -23,7 +23,7 @@ SETTINGS = {
 def keep_memory() -> bool:
   """Tells the allocator to keep what is free.
 
-  To be called before NumPy and JAX are imported, which fill heaps of their own.
+  To be called before NumPy and JAX are imported and ask for memory.
 
   Whoever sets one of the allocator's own variables (`MALLOC_..._`, or
   `glibc.malloc` in `GLIBC_TUNABLES`) decides himself: nothing is changed then.

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from encoder4editing_jax import ops, winograd
 
 KEPT = "block"  # what a rematerialised network keeps
+DRAWN = 65536  # numbers at least: short draws share one compiled program
 
 
 def keep(x: Any) -> Any:
@@ -38,14 +39,11 @@ def clamp(x: Float[Array, "*b c"], limit: float | None) -> Float[Array, "*b c"]:
   return x if limit is None else jnp.clip(x, -limit, limit)
 
 
-DRAWN = 65536
-
-
 def normal(key: Array, shape: Sequence[int]) -> Float[Array, "..."]:
-  """The numbers of `jax.random.normal`, cut from a long row.
+  """`jax.random.normal`, drawn flat, and cut from a longer row if short.
 
-  Each length is compiled anew, a quarter of a second of XLA:CPU; so short rows
-  are as long as each other.
+  XLA:CPU takes a quarter of a second to compile each length. The numbers are
+  the same (`jax_threefry_partitionable`, JAX's default).
   """
   return _cut(jax.random.normal(key, _row(shape)), tuple(shape))
 

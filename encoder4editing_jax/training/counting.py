@@ -122,6 +122,9 @@ def _fuse(flat: Flat, size: Size, platform: str, batch: int) -> list[_Kernel]:
         reads[source] = max(n, reads.get(source, 0))
     if not _is_fused(operation, platform):
       inner = _inner(operation, platform, batch)
+      if operation.name == "dynamic_slice":  # reads what it cuts out
+        cut = operation.writes[0].numbers
+        reads = {value: min(n, cut) for value, n in reads.items()}
       kernels.append(_Kernel(reads, operation.writes, inner))
       sources |= {v: {v: v.numbers} for v in operation.writes}
       continue
