@@ -86,6 +86,8 @@ def minimal(
   maps, rows = _parts(x)
   squares = maps * rows * w // 4
   both = jnp.asarray(np.kron(G, G), x.dtype)  # axes of the kernel
+  # XLA would take seconds over transforming weights that a program holds.
+  kernel = jax.lax.optimization_barrier(kernel)
   kernel = jnp.matmul(both, kernel.reshape(9, i * o), precision="highest")
   kernel = kernel.reshape(16, i, o)
   x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
