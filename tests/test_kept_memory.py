@@ -12,24 +12,32 @@ pytestmark = pytest.mark.skipif(
 )
 SIZE = 256 << 20
 PAGES = SIZE // 4096
+SMALL = 32 << 20  # what any thread's heap can keep
 CODE = f"""
-import resource
+import resource, threading
 from encoder4editing_jax.cli.memory import keep_memory
 told = keep_memory()
 
-def faults():
+def faults(size):
   before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-  b"x" * {SIZE}
+  b"x" * size
   print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
+def both(size):
+  faults(size)
+  faults(size)
+
 print(int(told))
-faults()
-faults()
+both({SIZE})
+thread = threading.Thread(target=both, args=({SMALL},))
+thread.start()
+thread.join()
 """
 
 
 def run(**variables):
-  """Whether the allocator was told, and the faults of two equal uses."""
+  """Whether the allocator was told, and the faults of two equal uses in the
+  first thread, and of two in another."""
   own = ("MALLOC_", "GLIBC_TUNABLES")
   kept = {k: v for k, v in os.environ.items() if not k.startswith(own)}
   told = subprocess.check_output(
@@ -39,10 +47,12 @@ def run(**variables):
 
 
 def test_memory_is_faulted_in_once():
-  told, first, second = run()
+  told, first, second, in_thread, again = run()
   assert told
   assert first > PAGES / 2
   assert second < PAGES / 100
+  assert in_thread > SMALL / 4096 / 2
+  assert again < SMALL / 4096 / 100
 
 
 @pytest.mark.parametrize(
@@ -54,9 +64,9 @@ def test_memory_is_faulted_in_once():
   ids=["variable", "tunable"],
 )
 def test_who_sets_the_allocator_decides(variables):
-  told, first, second = run(**variables)
+  told, *found = run(**variables)
   assert not told
-  assert min(first, second) > PAGES / 2
+  assert min(found[:2]) > PAGES / 2
 
 
 def test_variables_of_others_do_not_count():
@@ -64,7 +74,7 @@ def test_variables_of_others_do_not_count():
 
 
 PROGRAM = """
-import resource, sys
+import resource
 from encoder4editing_jax.cli.memory import keep_memory, run_in_place
 keep_memory()
 run_in_place()

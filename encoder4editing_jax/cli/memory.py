@@ -2,8 +2,8 @@
 
 XLA:CPU asks for its buffers anew whenever a program runs. glibc gives large
 ones back to the kernel as soon as they are free, and the next run touches fresh
-pages, one fault each: a third of a training step (docs/performance.md). For
-programs, not for the library, as `cli.cache`.
+pages, one fault each (docs/performance.md). For programs, not for the library,
+as `cli.cache`.
 """
 
 import ctypes
