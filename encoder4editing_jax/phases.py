@@ -24,18 +24,20 @@ def conv(
   )
 
 
-def _phases(x: Array, kernel: Array, outer: int) -> list[list[Array]]:
+def _phases(
+  x: Array, kernel: Array, even: int = 0, odd: int = 0
+) -> list[list[Array]]:
   """What a 3x3 convolution over the zero-inserted map gives, by the parity of
   row and column: four convolutions, which skip the inserted zeros.
 
-  Even samples see taps 0 and 2, odd ones tap 1. There are n + 1 even and
-  n + 2 * outer odd ones. XLA:CPU takes ten times as long or more for the
-  gradients of `lhs_dilation`, and of a convolution that is larger than what it
-  is given: hence the padding beforehand.
+  Even samples see taps 0 and 2, odd ones tap 1; `even` and `odd` are the zeros
+  around each. XLA:CPU takes ten times as long or more for the gradients of
+  `lhs_dilation`, and of a convolution that is larger than what it is given:
+  hence the padding beforehand.
   """
 
   def phase(row: int, column: int) -> Array:
-    edges = [(outer if parity else 1,) * 2 for parity in (row, column)]
+    edges = [(odd if parity else even,) * 2 for parity in (row, column)]
     padded = jnp.pad(x, [(0, 0), *edges, (0, 0)])
     return conv(padded, kernel[row::2, column::2], 0)
 
@@ -46,7 +48,7 @@ def transposed_conv(
   x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
 ) -> Float[Array, "b h2 w2 o"]:
   """3x3 convolution over the zero-inserted map, `[h w]` to `[2h+1 2w+1]`."""
-  rows = _phases(x, kernel, outer=0)
+  rows = _phases(x, kernel, even=1)
   even, odd = (_interleave(left, right, axis=2) for left, right in rows)
   return _interleave(even, odd, axis=1)
 
@@ -59,7 +61,17 @@ def transposed_conv_blurred(
   The filter reads the phases where they are, so that the map of 2h + 1 rows is
   never put together: a third of the memory, which is what counts on CPU.
   """
-  rows = _phases(x, kernel / 16, outer=1)
+  return _blurred(_phases(x, kernel / 16, even=1, odd=1))
+
+
+def blurred_within(
+  x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b h2 w2 o"]:
+  """The same where x has its surroundings: `[h w]` to `[2h-4 2w-4]`."""
+  return _blurred(_phases(x, kernel / 16))
+
+
+def _blurred(rows: list[list[Array]]) -> Array:
   even, odd = (
     _blurred_pair(above, below, axis=1)
     for above, below in zip(*rows, strict=True)

@@ -23,7 +23,7 @@ from encoder4editing_jax import phases
 G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 CHANNELS = 128  # with fewer, B and A cost more than the products save
 SAMPLES = 256  # of a part; with fewer, G does
-PART = 4096  # samples at once, whose 16 products stay in the cache
+PART = 8192  # samples at once: what they become stays in the cache, mostly
 
 
 def conv(

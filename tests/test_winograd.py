@@ -32,9 +32,9 @@ def error(found, expected):
   [
     (1, 2, 2, 3),
     (3, 8, 6, 5),  # three maps in one part
-    (6, 32, 32, 4),  # two parts of three
+    (10, 32, 32, 4),  # two parts of five
     (2, 128, 96, 3),  # rows of each map
-    (1, 6, 2048, 2),  # as few rows as possible
+    (1, 6, 4096, 2),  # as few rows as possible
     (1, 2 * 67, 64, 2),  # a prime number of pairs
   ],
 )
@@ -75,8 +75,8 @@ def test_it_is_taken_where_it_pays():
   for x, other in (
     (draw(1, 16, 15, 128), kernel),  # an odd side
     (draw(1, 8, 8, 128), kernel),  # few samples
-    (draw(67, 8, 8, 128), kernel),  # in any part
-    (draw(1, 2, 2050, 128), kernel),  # rows that are too long
+    (draw(131, 8, 8, 128), kernel),  # in any part
+    (draw(1, 2, 4098, 128), kernel),  # rows that are too long
     (draw(*WIDE).astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)),
     (draw(*WIDE), kernel_for(128, 127)),  # few channels
     (draw(1, 16, 16, 127), kernel_for(127, 128)),

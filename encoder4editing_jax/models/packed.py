@@ -11,7 +11,6 @@ operations, which the matrix unit has to spare, for a fifth of the bytes
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -168,16 +167,15 @@ def packed_block(
 
 def either(
   block: Any,
-  plain: Callable[..., tuple[Array, Array]],
   x: Float[Array, "b h w i"],
   image: Float[Array, "b h w 3"],
   styles: Any,
   noises: Any,
 ) -> tuple[Array, Array]:
-  """`packed_block` on TPUs, if it is large; elsewhere what is passed."""
+  """`packed_block` on TPUs, if it is large; elsewhere the block as it is."""
   arguments = (x, image, tuple(styles), tuple(noises))
   if 2 * min(x.shape[1:3]) < SMALLEST:
-    return plain(*arguments)
+    return block.plain(*arguments)
   return jax.lax.platform_dependent(
-    *arguments, tpu=partial(packed_block, block), default=plain
+    *arguments, tpu=partial(packed_block, block), default=block.plain
   )

@@ -7,6 +7,7 @@ styles 2k+1, 2k+2 for its convolutions and 2k+3 for its ToRGB, so that a ToRGB
 shares its style with the next block's first convolution.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import ops
+from encoder4editing_jax.models import banded
 from encoder4editing_jax.models.layers import (
   Buffer,
   EqualLinear,
@@ -27,7 +29,6 @@ from encoder4editing_jax.models.noise import (
   example_keys,
   random_maps,
 )
-from encoder4editing_jax.models.packed import either
 
 Noise = str | Sequence[Array]
 """'stored', 'random', 'none', or one array per layer."""
@@ -87,6 +88,20 @@ class StyledConv(nnx.Module):
     x = ops.modulated_conv2d(
       x, self.kernel[...], self.modulation(style), up=self.up
     )
+    return self.finish(x, noise)
+
+  def scales(
+    self, style: Float[Array, "b d"]
+  ) -> tuple[Float[Array, "b i"], Float[Array, "b o"]]:
+    """What its convolution's inputs and outputs are multiplied by."""
+    kernel = self.kernel[...]
+    scale = self.modulation(style) / math.sqrt(9 * kernel.shape[2])
+    return scale, ops.demodulation(kernel, scale)
+
+  def finish(
+    self, x: Float[Array, "b h w o"], noise: Array | None
+  ) -> Float[Array, "b h w o"]:
+    """What follows the convolution: noise, bias, leaky ReLU."""
     if noise is not None:
       x = x + (self.noise_strength[...] * noise).astype(x.dtype)
     x = ops.fused_leaky_relu(x, self.bias[...])
@@ -149,12 +164,15 @@ class SynthesisBlock(nnx.Module):
     styles: Sequence[Array],
     noises: Sequence[Array | None],
   ) -> tuple[Array, Array]:
-    def plain(x: Array, image: Array, styles: Any, noises: Any) -> Any:
-      x = self.conv0(x, styles[0], noises[0])
-      x = self.conv1(x, styles[1], noises[1])
-      return x, ops.upsample2d(image) + self.to_rgb(x, styles[2])
+    return banded.either(self, x, image, styles, noises)
 
-    return either(self, plain, x, image, styles, noises)
+  def plain(
+    self, x: Array, image: Array, styles: Any, noises: Any
+  ) -> tuple[Array, Array]:
+    """As the paper has it; some devices compute the same in other forms."""
+    x = self.conv0(x, styles[0], noises[0])
+    x = self.conv1(x, styles[1], noises[1])
+    return x, ops.upsample2d(image) + self.to_rgb(x, styles[2])
 
 
 class Synthesis(nnx.Module):
