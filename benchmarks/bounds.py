@@ -51,6 +51,10 @@ def _product(equation: Any) -> float:
 
 def _inner(equation: Any) -> list[Any]:
   """The programs within an equation, those of a condition as alternatives."""
+  from encoder4editing_jax import winograd
+
+  if equation.primitive is winograd.conv3x3:
+    return [winograd.written_out(equation)]
   found = []
   for value in equation.params.values():
     for one in value if isinstance(value, tuple | list) else [value]:

@@ -8,7 +8,8 @@ takes 16 products for each pair of channels instead of 36,
 
 where * multiplies number by number: over all squares and channels, 16 matrix
 products. The result is that of a plain convolution but for rounding: A and B
-hold 0, 1 and -1, and G 1/2 besides.
+hold 0, 1 and -1, and G 1/2 besides. The gradient to the map is again such a
+convolution.
 """
 
 from typing import Any
@@ -16,6 +17,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import phases
@@ -32,10 +36,10 @@ def conv(
   """3x3 convolution with one zero on all four sides.
 
   By `minimal` where it pays: in float32 on CPU, even sides, enough channels and
-  samples, and a batch that is known (that of exported programs is not).
-  Derivatives are those of the plain convolution.
+  samples, and a batch that is known (that of exported programs is not). So are
+  its derivatives, but for that to the kernel.
   """
-  return _either(x, kernel) if _pays(x, kernel) else _plain(x, kernel)
+  return conv3x3.bind(x, kernel) if _pays(x, kernel) else _plain(x, kernel)
 
 
 def _pays(x: Array, kernel: Array) -> bool:
@@ -56,26 +60,6 @@ def _parts(x: Array) -> tuple[int, int]:
 
 def _plain(x: Array, kernel: Array) -> Array:
   return phases.conv(x, kernel, 1)
-
-
-@jax.custom_jvp
-def _either(x: Array, kernel: Array) -> Array:
-  return jax.lax.platform_dependent(x, kernel, cpu=minimal, default=_plain)
-
-
-def _derivative(primals: Any, tangents: Any) -> tuple[Array, Array]:
-  x, kernel = primals
-  dx, dkernel = tangents
-  zero = jax.custom_derivatives.SymbolicZero
-  terms = []
-  if not isinstance(dx, zero):
-    terms.append(_plain(dx, kernel))
-  if not isinstance(dkernel, zero):
-    terms.append(_plain(x, dkernel))
-  return _either(x, kernel), sum(terms[1:], terms[0])
-
-
-_either.defjvp(_derivative, symbolic_zeros=True)
 
 
 def minimal(
@@ -125,3 +109,51 @@ def _inputs(x: Array, axis: int) -> tuple[Array, ...]:
 def _outputs(m0: Array, m1: Array, m2: Array, m3: Array) -> tuple[Array, Array]:
   """A^T m: a pair of outputs."""
   return m0 + m1 + m2, m1 - m2 - m3
+
+
+conv3x3 = Primitive("conv3x3")
+"""`conv` as one operation, whose form is chosen when a program is lowered."""
+
+
+@conv3x3.def_abstract_eval
+def _shape(x: Any, kernel: Any) -> ShapedArray:
+  return x.update(shape=(*x.shape[:3], kernel.shape[3]))
+
+
+@conv3x3.def_impl
+@jax.jit
+def _at_once(x: Array, kernel: Array) -> Array:
+  return conv3x3.bind(x, kernel)
+
+
+def _to_map(g: Array, _: Any, kernel: Array) -> Array:
+  return conv3x3.bind(g, kernel[::-1, ::-1].swapaxes(2, 3))
+
+
+def _to_kernel(g: Array, x: Array, kernel: Any) -> Array:
+  return jax.linear_transpose(lambda k: _plain(x, k), kernel.aval)(g)[0]
+
+
+def _batched(arguments: Any, axes: Any) -> tuple[Array, int]:
+  x, kernel = arguments
+  if axes[1] is not None:
+    return jax.vmap(_plain, axes)(x, kernel), 0
+  x = jnp.moveaxis(x, axes[0], 0)
+  y = conv(x.reshape(-1, *x.shape[2:]), kernel)
+  return y.reshape(*x.shape[:2], *y.shape[1:]), 0
+
+
+ad.defbilinear(conv3x3, _to_map, _to_kernel)
+batching.primitive_batchers[conv3x3] = _batched
+for _platform, _form in ((None, _plain), ("cpu", minimal)):
+  _lowering = mlir.lower_fun(_form, multiple_results=False)
+  mlir.register_lowering(conv3x3, _lowering, _platform)
+
+
+def written_out(equation: Any, platform: str = "") -> Any:
+  """The jaxpr of what an equation with `conv3x3` does on a platform."""
+  form = minimal if platform == "cpu" else _plain
+  arrays = (
+    jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars
+  )
+  return jax.make_jaxpr(form)(*arrays).jaxpr

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import export
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 from encoder4editing_jax import ops, phases, winograd
 from encoder4editing_jax.models.layers import conv
@@ -64,14 +65,14 @@ WIDE = (1, 16, 16, 128)
 
 
 def products(function, *arguments):
-  """How many convolutions and matrix products are written down for CPUs."""
+  """How many convolutions are written down for CPUs: plain, and in parts."""
   text = jax.jit(function).lower(*arguments).as_text()
-  return text.count("stablehlo.convolution"), text.count("dot_general")
+  return text.count("stablehlo.convolution"), text.count("stablehlo.while")
 
 
 def test_it_is_taken_where_it_pays():
   kernel = kernel_for(128, 128)
-  assert products(winograd.conv, draw(*WIDE), kernel) == (0, 2)
+  assert products(winograd.conv, draw(*WIDE), kernel) == (0, 1)
   for x, other in (
     (draw(1, 16, 15, 128), kernel),  # an odd side
     (draw(1, 8, 8, 128), kernel),  # few samples
@@ -105,14 +106,16 @@ def test_other_devices_convolve_plainly(platform):
 
 
 def test_derivatives_are_those_of_the_plain_convolution():
-  x, kernel = draw(*WIDE), kernel_for(128, 128)
-  dx, dkernel, g = draw(*WIDE, seed=2), draw(*kernel.shape, seed=3), draw(*WIDE)
+  x, kernel = draw(*WIDE), kernel_for(128, 130)
+  dx, dkernel = draw(*WIDE, seed=2), draw(*kernel.shape, seed=3)
+  g = draw(*WIDE[:3], 130)
   _, along = jax.jvp(winograd.conv, (x, kernel), (dx, dkernel))
   _, expected = jax.jvp(plain, (x, kernel), (dx, dkernel))
-  np.testing.assert_array_equal(along, expected)
+  assert error(along, expected) < 2e-6
   found = jax.vjp(winograd.conv, x, kernel)[1](g)
-  for one, other in zip(found, jax.vjp(plain, x, kernel)[1](g), strict=True):
-    np.testing.assert_array_equal(one, other)
+  expected = jax.vjp(plain, x, kernel)[1](g)
+  assert error(found[0], expected[0]) < 2e-6
+  np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_a_frozen_kernel_has_no_derivative_computed():
@@ -121,10 +124,15 @@ def test_a_frozen_kernel_has_no_derivative_computed():
   def to_map(x):
     return jax.grad(lambda x: (winograd.conv(x, kernel) ** 2).sum())(x)
 
-  assert products(to_map, x) == (1, 2)
-  assert products(
-    lambda x: jax.jvp(lambda x: winograd.conv(x, kernel), (x,), (x,)), x
-  ) == (1, 2)
+  def to_kernel(kernel):
+    return jax.grad(lambda k: (winograd.conv(x, k) ** 2).sum())(kernel)
+
+  def along(x):
+    return jax.jvp(lambda x: winograd.conv(x, kernel), (x,), (x,))
+
+  assert products(to_map, x) == (0, 2)
+  assert products(to_kernel, kernel) == (1, 1)
+  assert products(along, x) == (0, 2)
 
 
 def test_second_derivatives():
@@ -153,13 +161,45 @@ def test_maps_and_kernels_can_be_batched():
   assert error(found, jax.vmap(plain, (0, None))(xs, kernels[0])) < 2e-6
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_examples_can_be_on_several_devices(checked):
+  devices = jax.devices()[:2]
+  mesh = Mesh(np.asarray(devices), ("batch",))
+  x, kernel = draw(2, *WIDE[1:]), kernel_for(128, 128)
+  shards = jax.shard_map(
+    winograd.conv,
+    mesh=mesh,
+    in_specs=(P("batch"), P()),
+    out_specs=P("batch"),
+    check_vma=checked,
+  )
+  assert error(jax.jit(shards)(x, kernel), plain(x, kernel)) < 2e-6
+  placed = jax.device_put(x, NamedSharding(mesh, P("batch")))
+  found = jax.jit(winograd.conv)(placed, kernel)
+  assert len(found.devices()) == len(devices)
+  assert error(found, plain(x, kernel)) < 2e-6
+
+
+def test_a_jaxpr_says_what_it_stands_for():
+  traced = jax.make_jaxpr(winograd.conv)(draw(*WIDE), kernel_for(128, 130))
+  (equation,) = traced.jaxpr.eqns
+  assert equation.primitive is winograd.conv3x3
+  found = {
+    name: winograd.written_out(equation, name) for name in ("cpu", "tpu", "")
+  }
+  assert [v.aval.shape for v in found["cpu"].outvars] == [(1, 16, 16, 130)]
+  assert "dot_general" in str(found["cpu"])
+  assert str(found["tpu"]) == str(found[""])
+  assert "conv_general_dilated" in str(found[""])
+
+
 def test_networks_use_it():
   x = draw(*WIDE)
   style = 1 + 0.1 * draw(1, 128)
   kernel = kernel_for(128, 128)
   assert products(ops.modulated_conv2d, x, kernel, style)[0] == 0
   layer = conv(128, 128, 3, padding=1, rngs=nnx.Rngs(0))
-  assert products(lambda x: layer(x), x) == (0, 2)
+  assert products(lambda x: layer(x), x) == (0, 1)
   assert error(layer(x), plain(x, layer.kernel[...])) < 2e-6
   strided = conv(128, 128, 3, padding=1, stride=2, rngs=nnx.Rngs(0))
   assert products(lambda x: strided(x), x) == (1, 0)

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from encoder4editing_jax import winograd
+
 PRODUCTS = ("conv_general_dilated", "dot_general")
 LOOPS = ("scan", "while")
 _SAME = ("copy_p", "name", "optimization_barrier", "pvary", "stop_gradient")
@@ -126,6 +128,10 @@ class _Walk:
       return reads
     if name == "cond":
       return self.through(self._branch(equation), reads[1:])
+    if equation.primitive is winograd.conv3x3:
+      form = winograd.written_out(equation, self.platform)
+      constants = [Value(v.aval, self.batch) for v in form.constvars]
+      return self.through(form, constants + reads)
     called = list(bodies(equation))
     if name not in LOOPS and len(called) == 1:
       return self.through(called[0], reads)
