@@ -240,7 +240,7 @@ def main() -> None:
   )
   for case in rows(options):
     each = case._asdict()
-    found = timing.interleave(__file__, sides, each, options.rounds)
+    found = timing.compare(__file__, sides, each, options)
     least = bound(found["jax"], rates)
     done.append({"case": each, "bound_s": least} | found)
     show(case, found, least)

@@ -1,7 +1,7 @@
 """Measuring two sides in turn, each in a process of its own.
 
 A benchmark is a file with functions `make(case) -> (run, facts)`, one for each
-side. `Side` starts the file again, as that side; `interleave` lets the sides
+side. `Side` starts the file again, as that side; `compare` lets the sides
 run one after the other, over and over, so that whatever else the machine does
 slows all of them. Numbers are medians.
 """
@@ -102,15 +102,28 @@ class Side:
     self.process.wait()
 
 
-def interleave(
-  file: str, sides: Sequence[str], case: Mapping[str, Any], rounds: int
+def compare(
+  file: str,
+  sides: Sequence[str],
+  case: Mapping[str, Any],
+  options: argparse.Namespace,
 ) -> dict[str, dict[str, Any]]:
-  """Medians and facts of each side: A B A B ..., after one round unmeasured.
+  """Medians and facts of each side: A B A B ..., or A A ... B B ... `apart`.
 
   Returns:
     For each side `seconds`, the median; `all`, every time; and what the side
     tells: `first_s`, `peak_mb`, `compile_s` and so on.
   """
+  if not options.apart:
+    return _interleave(file, sides, case, options.rounds)
+  found = (_interleave(file, [side], case, options.rounds) for side in sides)
+  return {side: facts for one in found for side, facts in one.items()}
+
+
+def _interleave(
+  file: str, sides: Sequence[str], case: Mapping[str, Any], rounds: int
+) -> dict[str, dict[str, Any]]:
+  """After one round that is not measured."""
   running = {}
   try:
     for side in sides:
@@ -208,6 +221,11 @@ def parser(text: str) -> argparse.ArgumentParser:
   found.add_argument("--json", type=Path, help="write all numbers here")
   found.add_argument("--rounds", type=int, default=5)
   found.add_argument("--baseline", action="store_true", help="PyTorch, too")
+  found.add_argument(
+    "--apart",
+    action="store_true",
+    help="one side after the other, where memory does not hold both",
+  )
   found.add_argument("--side", help=argparse.SUPPRESS)
   found.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
   return found

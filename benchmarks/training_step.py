@@ -228,7 +228,7 @@ def main() -> None:
       case = {"size": options.size, "batch": batch, "dtype": dtype}
       case |= {"image": options.image, "tiny": options.tiny}
       shared = case | {"tf32": options.tf32}
-      found = timing.interleave(__file__, sides, shared, options.rounds)
+      found = timing.compare(__file__, sides, shared, options)
       times = caches(case) if options.caches else {}
       ours, theirs = found["jax"], found.get("torch")
       least = networks.bound(ours, rates)

@@ -177,19 +177,40 @@ def modulated_conv2d(
     raise ValueError(f"up=2 takes 3x3 kernels, not {k}x{k}; pass up=1.")
   # The factor goes with the few styles, not with the many weights.
   scale = style.astype(jnp.float32) / math.sqrt(k * k * i)
-  x = x * scale[:, None, None, :].astype(x.dtype)
-  weights = kernel.astype(x.dtype)
-  if up == 2:
-    x = _upsampled_conv(x, weights)
-  elif down == 2:
-    x = phases.conv(blur(x, ((k + 2) // 2, (k + 1) // 2)), weights, 0, 2)
-  elif k == 3:
-    x = winograd.conv(x, weights)
-  else:
-    x = phases.conv(x, weights, k // 2)
+  x = _scaled_conv(x, kernel.astype(x.dtype), scale, up, down)
   if demodulate:
     x = x * demodulation(kernel, scale)[:, None, None, :].astype(x.dtype)
   return x
+
+
+def _scaled_conv(
+  x: Float[Array, "b h w i"],
+  kernel: Float[Array, "k k i o"],
+  scale: Float[Array, "b i"],
+  up: int,
+  down: int,
+) -> Float[Array, "b h2 w2 o"]:
+  """Of maps whose channels are scaled."""
+
+  def apart(x: Array, kernel: Array, scale: Array) -> Array:
+    x, k = x * scale[:, None, None].astype(x.dtype), len(kernel)
+    if up == 2:
+      return _upsampled_conv(x, kernel)
+    if down == 2:
+      return phases.conv(blur(x, ((k + 2) // 2, (k + 1) // 2)), kernel, 0, 2)
+    return (
+      winograd.conv(x, kernel) if k == 3 else phases.conv(x, kernel, k // 2)
+    )
+
+  def within(x: Array, kernel: Array, scale: Array) -> Array:
+    own = kernel[0, 0] * scale[:, :, None].astype(x.dtype)
+    return jnp.einsum("bhwi,bio->bhwo", x, own)
+
+  if len(kernel) == up == down == 1:  # to colours: few weights, large maps
+    return jax.lax.platform_dependent(
+      x, kernel, scale, cpu=within, default=apart
+    )
+  return apart(x, kernel, scale)
 
 
 def demodulation(
