@@ -203,7 +203,7 @@ def _scaled_conv(
     )
 
   def within(x: Array, kernel: Array, scale: Array) -> Array:
-    own = kernel[0, 0] * scale[:, :, None].astype(x.dtype)
+    own = kernel[0] * scale[:, :, None].astype(x.dtype)
     return jnp.einsum("bhwi,bio->bhwo", x, own)
 
   if len(kernel) == up == down == 1:  # to colours: few weights, large maps

@@ -62,7 +62,7 @@ def _band(
   x = phases.blurred_within(x, first.kernel[...].astype(x.dtype))[:, 1:-1]
   x = first.finish(x * gain, noises[0])
   # What the second convolution sees outside the map are zeros.
-  x = jnp.where(inside[:, None, None], x * between, 0)
+  x = jnp.where(inside[None, :, None, None], x * between, 0)
   x = jnp.pad(x, [(0, 0), (0, 0), (1, 1), (0, 0)])
   x = phases.conv(x, second.kernel[...].astype(x.dtype), 0)
   x = second.finish(x * after, noises[1])
