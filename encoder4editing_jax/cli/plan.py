@@ -59,6 +59,8 @@ def plan_command(argv: Sequence[str]) -> int:
 
   Raises:
     ConfigError: wrong flags, card or target.
+    ValueError: the compiler failed for another reason than memory; what was
+      found until then is printed.
   """
   asked = _parse(argv)
   import jax
@@ -75,7 +77,9 @@ def plan_command(argv: Sequence[str]) -> int:
     watch=_watch,
   )
   found = {"card": asked.card} | found
-  print(json.dumps(found) if asked.json else text(found))
+  print(json.dumps(found) if asked.json else text(found), flush=True)
+  if found["failed"]:
+    raise ValueError(found["failed"])
   return 0 if found["step"]["fits"] else 1
 
 
@@ -180,6 +184,8 @@ def _largest(found: dict[str, Any]) -> str:
   if not over:
     tried = not largest["compiled"] or largest["batch"] == found["most"]
     more = "" if tried else "; larger ones were not tried: --compiles"
+    if found["failed"]:
+      more = "; the compiler failed at another"
     return f"{batch} or more ({how}{more})"
   return f"{batch} ({how}; {over['batch']} does not fit)"
 
