@@ -14,9 +14,8 @@ from typing import Annotated
 
 import tyro
 
-from encoder4editing_jax.cli.cache import keep_compiled
-from encoder4editing_jax.cli.memory import run_in_place
 from encoder4editing_jax.cli.parsing import nearest, parse
+from encoder4editing_jax.cli.starting import start_jax
 from encoder4editing_jax.config import Config, ConfigError, section_types
 from encoder4editing_jax.training.hosts import (
   Hosts,
@@ -79,8 +78,7 @@ def train_command(
       return 0
     config, workdir, hosts = parse_train(words, prog)
     config.validate()
-    keep_compiled()
-    run_in_place()
+    start_jax()
     from encoder4editing_jax.converters.start import load_start
     from encoder4editing_jax.training import loop
 
