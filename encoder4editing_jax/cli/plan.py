@@ -15,6 +15,7 @@ import tyro
 from encoder4editing_jax.cli.parsing import parse
 from encoder4editing_jax.cli.train import load_config
 from encoder4editing_jax.config import Config, ConfigError
+from encoder4editing_jax.training import targets
 
 MINUTE = 60.0
 MORE = 1.7
@@ -63,13 +64,13 @@ def plan_command(argv: Sequence[str]) -> int:
       found until then is printed.
   """
   asked = _parse(argv)
+  target = targets.parse(asked.target)
   import jax
 
   from encoder4editing_jax.converters.start import load_start
-  from encoder4editing_jax.training import outline, planning, targets
+  from encoder4editing_jax.training import outline, planning
 
   jax.config.update("jax_platforms", "cpu")  # leaves a device to others
-  target = targets.parse(asked.target)
   found = planning.plan(
     outline.outline(asked.settings, load_start),
     target,
