@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,32 @@ def lowered(part: str, target: str, batch: int, dtype: str) -> Any:
 def _lower_network(
   part: str, networks: Networks, devices: Any, batch: int
 ) -> Any:
+  function, state, shapes = _function(part, networks, batch)
+  mesh = Mesh(np.asarray(devices), ("batch",))
+
+  def placed(x: Any, spec: P) -> jax.ShapeDtypeStruct:
+    sharding = NamedSharding(mesh, spec)
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+  mapped = jax.shard_map(
+    function,
+    mesh=mesh,
+    in_specs=(P(), *(P("batch") for _ in shapes)),
+    out_specs=P("batch"),
+    check_vma=False,
+  )
+  arrays = (jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes)
+  return jax.jit(mapped).lower(
+    jax.tree.map(lambda x: placed(x, P()), state),
+    *(placed(x, P("batch")) for x in arrays),
+  )
+
+
+def _function(
+  part: str, networks: Networks, batch: int
+) -> tuple[Callable[..., Any], Any, tuple[tuple[int, ...], ...]]:
+  """What a part computes: a function of the networks' state and of arrays,
+  the state, and the shapes of the arrays."""
   generator, encoder = networks.generator, networks.encoder
   graph, state = nnx.split((generator, encoder))
   size, n = generator.size, generator.n_styles
@@ -88,24 +115,7 @@ def _lower_network(
     "invert": (invert, ((batch, 256, 256, 3),)),
   }
   function, shapes = parts[part]
-  mesh = Mesh(np.asarray(devices), ("batch",))
-
-  def placed(x: Any, spec: P) -> jax.ShapeDtypeStruct:
-    sharding = NamedSharding(mesh, spec)
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-
-  mapped = jax.shard_map(
-    function,
-    mesh=mesh,
-    in_specs=(P(), *(P("batch") for _ in shapes)),
-    out_specs=P("batch"),
-    check_vma=False,
-  )
-  arrays = (jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes)
-  return jax.jit(mapped).lower(
-    jax.tree.map(lambda x: placed(x, P()), state),
-    *(placed(x, P("batch")) for x in arrays),
-  )
+  return function, state, shapes
 
 
 def table(rows: dict[str, dict]) -> str:

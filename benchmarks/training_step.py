@@ -13,6 +13,7 @@ Accelerators: `--size 1024 --batches 2 8 --dtypes float32 bfloat16`. PyTorch
 computes in float32 in any case, with TF32 where `--tf32` says so.
 """
 
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +29,10 @@ import timing  # noqa: E402
 IMAGE = 256
 AWAKE = 100_000  # a step at which all styles are
 TINY = {"num_layers": 10, "channels": (4, 4, 8, 8)}
+COLUMNS = (
+  *("step", "batch", "type", "ms", "baseline ms", "ratio", "CPU ratio"),
+  *("Gop", "GB", "bound ms", "share", "cold s", "warm s", "MB", "baseline MB"),
+)
 
 
 def card(batch: int, dtype: str, image: int, tiny: bool) -> Any:
@@ -106,7 +111,17 @@ def make_jax(
   data = {"image": jnp.asarray(pixels)}
   step = shard_map_step(make_train_step(config, nets), jax.devices()[:1])
   del nets, state
-  arguments = held["state"], frozen, data
+  compiled, facts = _compiled(step, held["state"], frozen, data)
+
+  def run() -> Any:
+    held["state"], metrics = compiled(held["state"], frozen, data)
+    return jax.block_until_ready(metrics)
+
+  return run, facts
+
+
+def _compiled(step: Any, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+  """A step for such arguments, and what it takes to make and to run it."""
   least = bounds.count(step, *arguments)
   began = time.perf_counter()
   lowered = step.lower(*arguments)
@@ -115,15 +130,8 @@ def make_jax(
   facts = {
     "trace_s": traced - began,
     "compile_s": time.perf_counter() - traced,
-    **least._asdict(),
   }
-  del arguments
-
-  def run() -> Any:
-    held["state"], metrics = compiled(held["state"], frozen, data)
-    return jax.block_until_ready(metrics)
-
-  return run, facts
+  return compiled, facts | least._asdict()
 
 
 def make_torch(
@@ -190,6 +198,28 @@ def caches(case: dict[str, Any]) -> dict[str, float]:
   return found
 
 
+def row(
+  case: dict[str, Any],
+  found: dict[str, Any],
+  least: float,
+  times: dict[str, float],
+) -> None:
+  """Prints what was found of a case."""
+  ours, theirs = found["jax"], found.get("torch")
+  timing.row(
+    *(f"e4e {case['size']}", case["batch"], case["dtype"]),
+    1e3 * ours["seconds"],
+    1e3 * theirs["seconds"] if theirs else None,
+    timing.ratio(found, "jax", "torch") if theirs else None,
+    theirs["cpu_s"] / ours["cpu_s"] if theirs else None,
+    *(ours["operations"] / 1e9, ours["bytes"] / 1e9, 1e3 * least),
+    least / ours["seconds"],
+    times.get("cold", ours["trace_s"] + ours["compile_s"]),
+    times.get("warm"),
+    *(ours["peak_mb"], theirs["peak_mb"] if theirs else None),
+  )
+
+
 def main() -> None:
   """The command."""
   parser = timing.parser(__doc__)
@@ -209,41 +239,16 @@ def main() -> None:
   timing.say(head)
   rates, done = networks.roof(sides), []
   print(networks.told(rates) + "\n")
-  timing.heading(
-    *(
-      "step",
-      "batch",
-      "type",
-      "ms",
-      "baseline ms",
-      "ratio",
-      "CPU ratio",
-      "Gop",
-      "GB",
-    ),
-    *("bound ms", "share", "cold s", "warm s", "MB", "baseline MB"),
-  )
-  for batch in options.batches:
-    for dtype in options.dtypes:
-      case = {"size": options.size, "batch": batch, "dtype": dtype}
-      case |= {"image": options.image, "tiny": options.tiny}
-      shared = case | {"tf32": options.tf32}
-      found = timing.compare(__file__, sides, shared, options)
-      times = caches(case) if options.caches else {}
-      ours, theirs = found["jax"], found.get("torch")
-      least = networks.bound(ours, rates)
-      done.append({"case": shared, "bound_s": least, "start": times} | found)
-      timing.row(
-        *(f"e4e {options.size}", batch, dtype, 1e3 * ours["seconds"]),
-        1e3 * theirs["seconds"] if theirs else None,
-        timing.ratio(found, "jax", "torch") if theirs else None,
-        theirs["cpu_s"] / ours["cpu_s"] if theirs else None,
-        *(ours["operations"] / 1e9, ours["bytes"] / 1e9, 1e3 * least),
-        least / ours["seconds"],
-        times.get("cold", ours["trace_s"] + ours["compile_s"]),
-        times.get("warm"),
-        *(ours["peak_mb"], theirs["peak_mb"] if theirs else None),
-      )
+  timing.heading(*COLUMNS)
+  for batch, dtype in itertools.product(options.batches, options.dtypes):
+    case = {"size": options.size, "batch": batch, "dtype": dtype}
+    case |= {"image": options.image, "tiny": options.tiny}
+    shared = case | {"tf32": options.tf32}
+    found = timing.compare(__file__, sides, shared, options)
+    times = caches(case) if options.caches else {}
+    least = networks.bound(found["jax"], rates)
+    done.append({"case": shared, "bound_s": least, "start": times} | found)
+    row(case, found, least, times)
   timing.save(options.json, head, {"rates": rates, "rows": done})
 
 

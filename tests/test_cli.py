@@ -50,16 +50,42 @@ def test_every_verb_explains_itself(verb, capsys):
   assert "usage:" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["--help"], ["invert", "--help"], ["inf"]])
-def test_help_does_not_wait_for_jax(words):
+def run_without_jax(words):
+  """What a command says that ends before JAX is imported."""
   program = (
     "import sys; from encoder4editing_jax import cli\n"
-    "try: cli.main(sys.argv[1:])\n"
+    "try: sys.exit(cli.main(sys.argv[1:]))\n"
     "finally: assert not {'jax', 'numpy'} & set(sys.modules)"
   )
   command = [sys.executable, "-c", program, *words]
   done = subprocess.run(command, capture_output=True, text=True)
   assert "Traceback" not in done.stderr, done.stderr
+  return done
+
+
+@pytest.mark.parametrize(
+  "words", ["--help", "invert --help", "train --help", "plan --help", "inf"]
+)
+def test_help_does_not_wait_for_jax(words):
+  run_without_jax(words.split())
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ("train --optim.lrr 1", "did you mean --optim.lr?"),
+    ("train --config toy", "--workdir is missing"),
+    ("train --config toy --workdir {} --optim.lr fast", "--optim.lr"),
+    ("train --config toy --workdir {} --run.batch_size 0", "batch_size is 0"),
+    ("train --config toy --workdir {} --process 1", "need --coordinator"),
+    ("plan toy --target cpu --run.batch 4", "run.batch"),
+    ("plan toy --target v3", "v5e"),
+  ],
+)
+def test_wrong_flags_do_not_wait_for_jax(words, message, tmp_path):
+  done = run_without_jax(words.format(tmp_path / "run").split())
+  assert done.returncode == 2
+  assert message in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_folders_that_cannot_be_written_are_refused(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -165,6 +166,66 @@ def test_batches_are_compiled_as_often_as_was_said(small, monkeypatch):
     assert found["tries"][-1]["seconds"] == 60
     words = plan.text({"card": "toy"} | found)
     assert f"device: {largest} or more (compiled; larger ones" in words
+
+
+class Program:
+  """Compiles if it is sound; else fails, and not for want of memory."""
+
+  def __init__(self, sound):
+    self.sound = sound
+
+  def compile(self):
+    if not self.sound:
+      raise jax.errors.JaxRuntimeError("INTERNAL: no such tile\n  in lines")
+    return self
+
+  def cost_analysis(self):
+    return {"flops": 1.0, "bytes accessed": 1.0}
+
+  def memory_analysis(self):
+    sizes = dict.fromkeys(
+      [f"{x}_size_in_bytes" for x in ("argument", "output", "alias")], 0
+    )
+    sizes["generated_code_size_in_bytes"] = 0
+    return types.SimpleNamespace(**sizes, temp_size_in_bytes=4e9)
+
+  def as_text(self):
+    return ""
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("how", [[], ["--json"]])
+@pytest.mark.parametrize("sound", [1, 0])
+def test_what_was_found_before_the_compiler_failed_is_printed(
+  sound, how, monkeypatch, capsys
+):
+  """The batch of the config compiles, the next does not; or none does."""
+  asked = []
+
+  def lower(config, *_):
+    asked.append(config.run.batch_size)
+    return Program(len(asked) <= sound)
+
+  monkeypatch.setattr(planning, "devices_of", lambda _: [])
+  monkeypatch.setattr(needs, "devices_of", lambda _: [])
+  monkeypatch.setattr(ahead, "lower_step", lower)
+  flags = ["--target", "v5e", "--run.batch_size", "4"]
+  assert main(["plan", "toy", *flags, *how]) == 2
+  out, err = capsys.readouterr()
+  assert len(asked) == 1 + sound and asked[0] == 4
+  failure = f"batch {asked[-1]} for v5e:1x1: the compiler failed (INTERNAL: no"
+  assert err.splitlines()[-1] == f"error: {failure} such tile)"
+  if how:
+    found = json.loads(out)
+    assert found["failed"].startswith(failure)
+    assert found["step"]["batch"] == 4
+    assert found["step"]["compiled"] == bool(sound)
+  elif sound:
+    assert "temporaries, compiled" in out
+    assert "largest batch of a device: 4 or more (compiled; the comp" in out
+    assert "estimated" not in out
+  else:
+    assert "temporaries, estimated" in out and "INTERNAL" in out
 
 
 @pytest.mark.usefixtures("known")

@@ -94,6 +94,12 @@ def train(*flags, devices=1, cache=None):
   return subprocess.CompletedProcess(flags, process.returncode, out, err)
 
 
+def contents(folder):
+  """Of its files, but for the lock, which names the last process."""
+  files = [p for p in folder.iterdir() if p.is_file() and p.name != ".lock"]
+  return {p.name: p.read_bytes() for p in files}
+
+
 @pytest.mark.slow
 def test_a_run_leaves_what_it_promises_and_resumes_to_the_bit(
   card, cache, tmp_path
@@ -128,11 +134,11 @@ def test_a_run_leaves_what_it_promises_and_resumes_to_the_bit(
   assert second.returncode == 0, second.stderr
   assert "from step 2 to 4" in second.stdout
   assert "continuing from the checkpoint of step 2" in second.stdout
-  before = {p: p.read_bytes() for p in parts.iterdir() if p.is_file()}
+  before = contents(parts)
   third = train(*flags, "--run.steps", 4, "--optim.lr", 1e-3, cache=cache)
   assert third.returncode == 0, third.stderr
   assert "has ended at step 4, and stays as it is" in third.stdout
-  assert {p: p.read_bytes() for p in parts.iterdir() if p.is_file()} == before
+  assert contents(parts) == before
   name = "inverter.safetensors"
   assert (parts / name).read_bytes() == (whole / name).read_bytes()
   resumed = (parts / "metrics.jsonl").read_text().splitlines()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from encoder4editing_jax import __version__, files
-from encoder4editing_jax.cli.memory import keep_memory, run_in_place
+from encoder4editing_jax.cli.memory import keep_memory
 from encoder4editing_jax.cli.parsing import nearest
 from encoder4editing_jax.config import ConfigError
 
@@ -101,10 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       raise ConfigError(f"{what}; {nearest(verb, list(_COMMANDS))}")
     # What is compiled for devices that are not there cannot be read again.
     if verb != "plan" and not {"-h", "--help"} & set(words):
-      from encoder4editing_jax.cli.cache import keep_compiled
+      from encoder4editing_jax.cli.starting import start_jax
 
-      keep_compiled()
-      run_in_place()
+      start_jax()
     return _command(verb)(words[1:])
   except (ImportError, OSError, ValueError) as error:
     print(f"error: {_told(error)}", file=sys.stderr)

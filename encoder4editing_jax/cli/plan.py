@@ -15,6 +15,7 @@ import tyro
 from encoder4editing_jax.cli.parsing import parse
 from encoder4editing_jax.cli.train import load_config
 from encoder4editing_jax.config import Config, ConfigError
+from encoder4editing_jax.training import targets
 
 MINUTE = 60.0
 MORE = 1.7
@@ -59,15 +60,17 @@ def plan_command(argv: Sequence[str]) -> int:
 
   Raises:
     ConfigError: wrong flags, card or target.
+    ValueError: the compiler failed for another reason than memory; what was
+      found until then is printed.
   """
   asked = _parse(argv)
+  target = targets.parse(asked.target)
   import jax
 
   from encoder4editing_jax.converters.start import load_start
-  from encoder4editing_jax.training import outline, planning, targets
+  from encoder4editing_jax.training import outline, planning
 
   jax.config.update("jax_platforms", "cpu")  # leaves a device to others
-  target = targets.parse(asked.target)
   found = planning.plan(
     outline.outline(asked.settings, load_start),
     target,
@@ -75,7 +78,9 @@ def plan_command(argv: Sequence[str]) -> int:
     watch=_watch,
   )
   found = {"card": asked.card} | found
-  print(json.dumps(found) if asked.json else text(found))
+  print(json.dumps(found) if asked.json else text(found), flush=True)
+  if found["failed"]:
+    raise ValueError(found["failed"])
   return 0 if found["step"]["fits"] else 1
 
 
@@ -180,6 +185,8 @@ def _largest(found: dict[str, Any]) -> str:
   if not over:
     tried = not largest["compiled"] or largest["batch"] == found["most"]
     more = "" if tried else "; larger ones were not tried: --compiles"
+    if found["failed"]:
+      more = "; the compiler failed at another"
     return f"{batch} or more ({how}{more})"
   return f"{batch} ({how}; {over['batch']} does not fit)"
 

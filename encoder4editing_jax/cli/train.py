@@ -14,16 +14,9 @@ from typing import Annotated
 
 import tyro
 
-from encoder4editing_jax.cli.cache import keep_compiled
-from encoder4editing_jax.cli.memory import run_in_place
 from encoder4editing_jax.cli.parsing import nearest, parse
 from encoder4editing_jax.config import Config, ConfigError, section_types
-from encoder4editing_jax.training.hosts import (
-  Hosts,
-  ProcessLost,
-  joined,
-  leave,
-)
+from encoder4editing_jax.training.joining import Hosts, leave
 
 # What a disk says that takes no more.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -67,11 +60,6 @@ def train_command(
     it stopped for numbers that are not finite or for a disk that takes no
     more; 143 after SIGTERM, 130 after SIGINT.
   """
-  from encoder4editing_jax.data.sources import DataError
-  from encoder4editing_jax.training.checkpoint import NotSaved
-  from encoder4editing_jax.training.guard import TrainingStopped
-  from encoder4editing_jax.training.stopping import Interrupted
-
   try:
     words = sys.argv[1:] if argv is None else argv
     if "--list" in words:
@@ -79,14 +67,30 @@ def train_command(
       return 0
     config, workdir, hosts = parse_train(words, prog)
     config.validate()
-    keep_compiled()
-    run_in_place()
-    from encoder4editing_jax.converters.start import load_start
-    from encoder4editing_jax.training import loop
+    hosts.validate()
+    return _run(config, workdir, hosts)
+  except ConfigError as error:
+    return _say(f"error: {error}", 2)
+  except KeyboardInterrupt:
+    return _say("interrupted; no file is half written", 130)
 
+
+def _run(config: Config, workdir: str, hosts: Hosts) -> int:
+  """Trains; JAX is imported here, so that wrong flags do not wait for it."""
+  from encoder4editing_jax.cli.starting import start_jax
+  from encoder4editing_jax.converters.start import load_start
+  from encoder4editing_jax.data.sources import DataError
+  from encoder4editing_jax.training import loop
+  from encoder4editing_jax.training.checkpoint import NotSaved
+  from encoder4editing_jax.training.guard import TrainingStopped
+  from encoder4editing_jax.training.hosts import ProcessLost, joined
+  from encoder4editing_jax.training.stopping import Interrupted
+
+  start_jax()
+  try:
     with joined(hosts):
       loop.run(config, workdir, load_start)
-  except (ConfigError, DataError) as error:
+  except DataError as error:
     return _say(f"error: {error}", 2)
   except (TrainingStopped, NotSaved, ProcessLost) as error:
     return _say(f"error: {error}", 1)
@@ -101,8 +105,6 @@ def train_command(
   except Interrupted as error:
     print(error, file=sys.stderr)  # all processes end here, and may wait
     return error.status
-  except KeyboardInterrupt:
-    return _say("interrupted; no file is half written", 130)
   return 0
 
 

@@ -117,13 +117,14 @@ def measure(lowered: Any) -> Measured:
   began = time.perf_counter()
   try:
     compiled = lowered.compile()
+    seconds = time.perf_counter() - began
+    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
   except jax.errors.JaxRuntimeError as error:
     used = exhausted(str(error))
     if not used:
-      raise ValueError(str(error).splitlines()[0]) from error
+      why = (str(error).splitlines() or ["it does not say why"])[0]
+      raise ValueError(f"the compiler failed ({why})") from error
     return used._replace(seconds=time.perf_counter() - began)
-  seconds = time.perf_counter() - began
-  cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
   arguments = memory.argument_size_in_bytes
   kept = arguments + memory.output_size_in_bytes - memory.alias_size_in_bytes
   temporary = memory.temp_size_in_bytes

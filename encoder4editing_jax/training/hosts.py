@@ -6,13 +6,11 @@ the folder of the run, which lies on a file system that they share.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import itertools
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,54 +18,13 @@ import jax
 import numpy as np
 
 from encoder4editing_jax.config import ConfigError
+from encoder4editing_jax.training.joining import AUTO, Hosts
 
-AUTO = "auto"
 SILENCE = 30  # seconds until a process that says nothing counts as lost
 
 
 class ProcessLost(RuntimeError):
   """The processes cannot go on together."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Hosts:
-  """Who takes part; not a part of the config: another run may differ."""
-
-  coordinator: str = ""
-  """Address HOST:PORT of process 0, for training with several processes; auto
-  on TPU pods and under Slurm, which say it themselves. See docs/tpu.md."""
-  processes: int | None = None
-  """How many processes there are, with --coordinator HOST:PORT."""
-  process: int | None = None
-  """Which one this is, from 0, with --coordinator HOST:PORT."""
-
-  def validate(self) -> None:
-    """Raises ConfigError if the parts do not fit together; one line."""
-    numbers = (self.processes, self.process)
-    given = [n for n in numbers if n is not None]
-    if self.coordinator in ("", AUTO):
-      if given:
-        raise ConfigError(
-          "--processes and --process need --coordinator HOST:PORT, the "
-          "address of process 0; add it, or leave them out."
-        )
-      return
-    host, _, port = self.coordinator.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-      raise ConfigError(
-        f"--coordinator is {self.coordinator}; give HOST:PORT, the address of "
-        "process 0, or auto on TPU pods and under Slurm."
-      )
-    if self.processes is None or self.process is None:
-      raise ConfigError(
-        "--coordinator HOST:PORT needs --processes and --process; say how "
-        "many there are, and which one this is (from 0)."
-      )
-    if not 0 <= self.process < self.processes:
-      raise ConfigError(
-        f"--process is {self.process} of {self.processes}; number the "
-        f"processes from 0 to --processes - 1."
-      )
 
 
 @contextlib.contextmanager
@@ -76,11 +33,13 @@ def joined(hosts: Hosts) -> Iterator[None]:
 
   It has to begin before JAX looks for devices.
 
+  Args:
+    hosts: validated.
+
   Raises:
     ConfigError: the others were not found.
     ProcessLost: another process ended, or the connection to it did.
   """
-  hosts.validate()
   if not hosts.coordinator:
     yield
     return
@@ -131,19 +90,6 @@ def check_hosts() -> None:
       f"process {jax.process_index()} has {mine} of {jax.device_count()} "
       f"devices, but there are {n} processes; give each the same number."
     )
-
-
-def leave(status: int) -> int:
-  """Gives back an exit status, or, among several processes, ends with it.
-
-  A process that failed ends at once: at the end Python would wait for the
-  others, and they for it.
-  """
-  if status and jax.distributed.is_initialized():
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-  return status
 
 
 def is_first() -> bool:

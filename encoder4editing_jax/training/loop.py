@@ -25,10 +25,9 @@ from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.data import pipeline, sources
 from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.training import state as states
-from encoder4editing_jax.training.boards import check_boards, open_boards
+from encoder4editing_jax.training.boards import check_boards
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
 from encoder4editing_jax.training.export import EXPORTED, Best, export
-from encoder4editing_jax.training.guard import stop_if_lost
 from encoder4editing_jax.training.hosts import agree, heard, is_first
 from encoder4editing_jax.training.judge import (
   EVALUATED,
@@ -36,7 +35,6 @@ from encoder4editing_jax.training.judge import (
   write_results,
 )
 from encoder4editing_jax.training.lock import only_run
-from encoder4editing_jax.training.logging import Logger
 from encoder4editing_jax.training.opening import Opener
 from encoder4editing_jax.training.parallel import pmap_step, replicate
 from encoder4editing_jax.training.preparation import (
@@ -45,7 +43,7 @@ from encoder4editing_jax.training.preparation import (
   prepare,
   render_missing,
 )
-from encoder4editing_jax.training.profiling import Profile
+from encoder4editing_jax.training.reading import Reader
 from encoder4editing_jax.training.resuming import check_room, from_newest
 from encoder4editing_jax.training.start import begin, describe
 from encoder4editing_jax.training.state import Frozen, Networks, TrainState
@@ -81,13 +79,7 @@ def run(
   plan = prepare(config, open_file)
   check_workdir(workdir)
   networks, state = begin(config, plan)
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise ConfigError(
-      f"--workdir {workdir} cannot be made ({error.strerror}); name another "
-      "folder."
-    ) from error
+  _make(workdir)
   settings = config.run
   with (
     only_run(workdir),
@@ -107,11 +99,7 @@ def run(
     if is_first():
       save_config(config, workdir)
     _announce(config, networks, plan, state)
-    start = config.data.size if config.model.refinements else None
-    frozen = states.create_frozen(networks, start)
-    agree({"settings": config.to_dict(), "images": plan.names()})
-    agree({"weights": frozen, "first state": state})
-    frozen = replicate(frozen)
+    frozen = _agreed(config, networks, plan, state)
     judge = Judge(config, networks, plan, frozen, workdir)
     state, results = _train(
       config, networks, plan, state, frozen, judge, checkpoints
@@ -121,6 +109,16 @@ def run(
   results = {"step": int(state.step), "seconds": seconds} | results
   write_results(results, workdir)
   return results
+
+
+def _make(workdir: Path) -> None:
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ConfigError(
+      f"--workdir {workdir} cannot be made ({error.strerror}); name another "
+      "folder."
+    ) from error
 
 
 def _finished(
@@ -141,6 +139,17 @@ def _finished(
   return results
 
 
+def _agreed(
+  config: Config, networks: Networks, plan: Plan, state: TrainState
+) -> Frozen:
+  """What the step needs besides its state, once all processes have the same."""
+  start = config.data.size if config.model.refinements else None
+  frozen = states.create_frozen(networks, start)
+  agree({"settings": config.to_dict(), "images": plan.names()})
+  agree({"weights": frozen, "first state": state})
+  return replicate(frozen)
+
+
 def _train(
   config: Config,
   networks: Networks,
@@ -158,44 +167,18 @@ def _train(
   settings, first = config.run, int(state.step)
   train_step = pmap_step(make_train_step(config, networks))
   state = replicate(state)
-  logger = Logger(
-    judge.workdir,
-    first_step=first,
-    steps=settings.steps,
-    batch_size=settings.batch_size,
-    log_every=settings.log_every,
-    boards=open_boards(config, judge.workdir, first) if is_first() else (),
-  )
-  profile = Profile(config, judge.workdir, first, logger.say)
-  pending: tuple[int, dict[str, Any]] | None = None
-  penalty: dict[str, Any] = {}
   batches = _train_batches(config, plan.training, first)
   goes_on = checkpoints.latest_step() is not None
   best = Best(config, networks, judge.workdir, goes_on)
-  asked: signal.Signals | None = None
-
-  def read(step: int, metrics: dict[str, Any]) -> None:
-    saved = checkpoints.latest_step()
-    stop_if_lost(config, plan.training, step, metrics, saved=saved)
-    logger.step(step, metrics)
-
-  with (
-    contextlib.closing(logger),
-    contextlib.closing(profile),
-    Stopping() as stopping,
-  ):
+  reader = Reader(config, plan.training, checkpoints, judge.workdir, first)
+  logger, asked = reader.logger, None
+  with contextlib.closing(reader), Stopping() as stopping:
     for step in range(first + 1, settings.steps + 1):
       state, metrics = train_step(state, frozen, next(batches))
-      profile.after(step, state)
-      if (step - 1) % config.discriminator.r1_every == 0 and "r1" in metrics:
-        penalty = {"r1": metrics["r1"]}
-      if pending:
-        read(*pending)
-      pending = (step, metrics | penalty)
+      reader.after(step, state, metrics)
       last, score = step == settings.steps, None
       if step % settings.eval_every == 0 and not last:
-        read(*pending)
-        pending = None
+        reader.catch_up()
         score = judge.along_the_way(state, best, logger)
       asked = heard(stopping.signal, step % settings.log_every == 0)
       if step % settings.save_every == 0 or last or asked:
@@ -203,8 +186,7 @@ def _train(
           checkpoints.save(state, config, score)
       if asked:
         break
-    if pending:
-      read(*pending)
+    reader.catch_up()
     checkpoints.wait()
     if asked:
       raise _interrupted(asked, step, checkpoints)

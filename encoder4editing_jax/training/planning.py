@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -97,24 +96,31 @@ def plan(
     Plain values; bytes and operations are those of each device. `step` is the
     batch of the config, `work` the same, estimated where it did not compile,
     `tries` all batches that were looked at, `too_large` the smallest of them
-    that does not fit.
+    that does not fit. `failed` says where and why the compiler gave up for
+    another reason than memory; the rest is what was found until then, or an
+    estimate if that was nothing.
 
   Raises:
     ConfigError: the devices do not divide the batch.
   """
   batch = check_batch(outline.config, target)
   estimated = estimator(outline, target)
-  why = "no compiler was asked"
+  tries: list[Step] = []
+  why, failed = "no compiler was asked", ""
   if compiles:
     try:
-      tries = _by_compiler(outline, target, estimated, compiles, watch)
-      return _found(outline, target, batch, tries, estimated, "")
+      devices_of(target)  # before anything is said to be compiled
     except ValueError as error:
       why = str(error)
-  rough = estimated(batch)
-  slope = rough.temporary / batch
-  tries = search(rough, outline, target, estimated, ESTIMATES, slope)
-  return _found(outline, target, batch, tries, estimated, why)
+    else:
+      tries, failed = _by_compiler(outline, target, estimated, compiles, watch)
+      why = "" if tries else failed
+  if not tries:
+    rough = estimated(batch)
+    slope = rough.temporary / batch
+    tries = search(rough, outline, target, estimated, ESTIMATES, slope)
+  found = _found(outline, target, batch, tries, estimated)
+  return found | {"estimated_because": why, "failed": failed}
 
 
 def _found(
@@ -123,7 +129,6 @@ def _found(
   batch: int,
   tries: list[Step],
   estimated: Measure,
-  why: str,
 ) -> dict[str, Any]:
   """What there is to print of the batches that were looked at."""
   config = outline.config
@@ -141,7 +146,6 @@ def _found(
     "parts": memory_by_part(outline),
     "step": dataclasses.asdict(step),
     "needed": needed(outline, step),
-    "estimated_because": why,
     "largest": largest and dataclasses.asdict(largest),
     "too_large": dataclasses.asdict(over[0]) if over else None,
     "most": MOST,
@@ -158,26 +162,31 @@ def _by_compiler(
   estimated: Measure,
   compiles: int,
   watch: Watch,
-) -> list[Step]:
+) -> tuple[list[Step], str]:
   """The batch of the config and the largest one, as XLA compiles them.
 
-  Raises:
-    ValueError: nothing here compiles for the target.
+  Returns:
+    What was compiled, by batch, and what the compiler failed at, if it did.
   """
-  left = itertools.count(1)
+  tries: list[Step] = []
 
   def measure(batch: int) -> Step:
-    what = (
-      f"batch {batch} for {target.name}, {next(left)} of {compiles} at most"
-    )
-    with watch(what):
-      return compiled(outline, target, batch)
+    what = f"batch {batch} for {target.name}"
+    try:
+      with watch(f"{what}, {len(tries) + 1} of {compiles} at most"):
+        tries.append(compiled(outline, target, batch))
+    except ValueError as error:
+      raise ValueError(f"{what}: {error}") from error
+    return tries[-1]
 
-  devices_of(target)  # before anything is said to be compiled
-  batch = check_batch(outline.config, target)
-  step = measure(batch)
-  slope = step.temporary / batch  # as if none of it were there without examples
-  if not step.fits:  # how far down: no less than the estimate says
-    one, two = estimated(batch), estimated(2 * batch)
-    slope *= (two.temporary - one.temporary) / max(one.temporary, 1.0)
-  return search(step, outline, target, measure, compiles - 1, slope)
+  failed, batch = "", check_batch(outline.config, target)
+  try:
+    step = measure(batch)
+    slope = step.temporary / batch  # as if none were there without examples
+    if not step.fits:  # how far down: no less than the estimate says
+      one, two = estimated(batch), estimated(2 * batch)
+      slope *= (two.temporary - one.temporary) / max(one.temporary, 1.0)
+    search(step, outline, target, measure, compiles - 1, slope)
+  except ValueError as error:
+    failed = str(error)
+  return sorted(tries, key=lambda step: step.batch), failed
