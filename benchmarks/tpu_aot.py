@@ -1,12 +1,16 @@
 """What the compiler for TPUs makes of training and inference, without a TPU.
 
     python benchmarks/tpu_aot.py [--parts PART,...] [--targets TARGET,...]
-        [--batch 8] [--dtype bfloat16] [--out FILE.json] [--again] [--table]
+        [--batch 8] [--dtype bfloat16] [--options NAME=VALUE ...]
+        [--out FILE.json] [--again] [--table]
 
 Parts: synthesis (forward), gradient (synthesis forward and its gradient with
 respect to the codes), invert (encoder and synthesis), step (the whole training
 step of configs/ffhq.py: LPIPS, identity, discriminator). Each is compiled for
 the FFHQ networks at 1024 x 1024, `--batch` pictures for each chip.
+
+`--options` are the compiler's own. "beside work" counts the collectives that
+the schedule lets run while something else is computed.
 
 Takes minutes for each row (jax[tpu] brings the compiler). Rows are written to
 the file as they come, and not compiled again unless `--again` is said;
@@ -121,17 +125,20 @@ def _function(
 def table(rows: dict[str, dict]) -> str:
   """All rows as Markdown; numbers are those of one chip."""
   head = ["part", "target", "batch", "type", *COLUMNS, "GB in all"]
-  head += ["all-reduces, MB", "compiled in s"]
+  head += ["all-reduces, MB", "beside work, MB", "compiled in s", "options"]
   lines = [" | ".join(head), " | ".join("---" for _ in head)]
   for key, row in sorted(rows.items()):
-    part, target, batch, dtype = key.split()
+    part, target, batch, dtype, *options = key.split()
     cells = [part, target, batch, dtype]
     for name, unit in COLUMNS.values():
       cells.append(f"{row[name] / unit:.2f}" if row["fits"] else "-")
     fits = "" if row["fits"] else ", does not fit"
     count, size = row["collectives"].get("all-reduce", (0, 0))
     cells += [f"{row['memory'] / 1e9:.2f}{fits}"]
+    cells += [f"{count}, {size / 1e6:.1f}"]
+    count, size = row.get("overlapped", (0, 0))
     cells += [f"{count}, {size / 1e6:.1f}", f"{row['seconds']:.0f}"]
+    cells += [", ".join(options)]
     lines.append(" | ".join(cells))
   return "\n".join(f"| {line} |" for line in lines)
 
@@ -145,6 +152,7 @@ def main() -> None:
   parser.add_argument("--targets", default=",".join(TARGETS))
   parser.add_argument("--batch", type=int, default=8)
   parser.add_argument("--dtype", default="bfloat16")
+  parser.add_argument("--options", nargs="+", default=[])
   parser.add_argument("--out", type=Path, default=OUT)
   parser.add_argument("--again", action="store_true")
   parser.add_argument("--table", action="store_true")
@@ -156,13 +164,16 @@ def main() -> None:
     for part in asked.parts.split(",")
   ]
   for part, target in [] if asked.table else wanted:
-    key = f"{part} {target} {asked.batch} {asked.dtype}"
+    key = " ".join(
+      [part, target, str(asked.batch), asked.dtype, *asked.options]
+    )
     if key in found and not asked.again:
       continue
     began = time.perf_counter()
     program = lowered(part, target, asked.batch, asked.dtype)
     traced = time.perf_counter() - began
-    found[key] = ahead.measure(program)._asdict() | {
+    options = dict(option.split("=", 1) for option in asked.options)
+    found[key] = ahead.measure(program, options)._asdict() | {
       "traced": traced,
       "jax": jax.__version__,
       "libtpu": version("libtpu"),

@@ -54,6 +54,22 @@ def test_what_tpus_do_in_parts_counts_once():
   assert ahead.collectives(text) == {"all-gather": (2, 64)}
 
 
+def test_what_runs_beside_work_is_read_from_a_schedule():
+  """As libtpu 0.0.42.1 writes it: by a sparse core, and by itself."""
+  text = """
+    %prepare.all-reduce.1 = s32[]{:S(2)} custom-call(), custom_call_target="P"
+    %all-reduce.1.call-start = ((f32[3]{0}), (f32[3]{0})) call-start(%x)
+    %all-reduce-start.2 = f32[8]{0} all-reduce-start(%y), to_apply=%add
+    %copy-start.9 = (f32[2]{0}, f32[2]{0}, u32[]) copy-start(%p)
+    %all-reduce-done.2 = f32[8]{0} all-reduce-done(%all-reduce-start.2)
+    %fusion.1 = f32[64]{0} fusion(%z), kind=kOutput, calls=%c
+    %copy-done.9 = f32[2]{0} copy-done(%copy-start.9)
+    %all-reduce.1.call-done = (f32[3]{0}) call-done(%all-reduce.1.call-start)
+    %all-reduce.3 = f32[5]{0} all-reduce(%w), to_apply=%add
+  """
+  assert ahead.overlapped(text) == (1, 12)
+
+
 @pytest.mark.parametrize(
   ("words", "memory", "temporary"),
   [

@@ -174,7 +174,7 @@ class Program:
   def __init__(self, sound):
     self.sound = sound
 
-  def compile(self):
+  def compile(self, compiler_options=None):
     if not self.sound:
       raise jax.errors.JaxRuntimeError("INTERNAL: no such tile\n  in lines")
     return self

@@ -104,19 +104,25 @@ class Measured(NamedTuple):
   """Read and written, with the padding of the device's layouts."""
   collectives: dict[str, tuple[int, int]] = {}  # noqa: RUF012 (never written)
   """By name: how many there are, and the bytes of their results."""
+  overlapped: tuple[int, int] = (0, 0)
+  """How many of them something is computed beside, and their bytes."""
   seconds: float = 0.0
   """That compiling took."""
 
 
-def measure(lowered: Any) -> Measured:
+def measure(lowered: Any, options: dict[str, str] | None = None) -> Measured:
   """Compiles a lowered function, and says what it takes.
+
+  Args:
+    lowered: what is compiled.
+    options: the compiler's own.
 
   Raises:
     ValueError: the compiler fails for another reason than memory.
   """
   began = time.perf_counter()
   try:
-    compiled = lowered.compile()
+    compiled = lowered.compile(compiler_options=options)
     seconds = time.perf_counter() - began
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
   except jax.errors.JaxRuntimeError as error:
@@ -125,6 +131,7 @@ def measure(lowered: Any) -> Measured:
       why = (str(error).splitlines() or ["it does not say why"])[0]
       raise ValueError(f"the compiler failed ({why})") from error
     return used._replace(seconds=time.perf_counter() - began)
+  text = compiled.as_text()
   arguments = memory.argument_size_in_bytes
   kept = arguments + memory.output_size_in_bytes - memory.alias_size_in_bytes
   temporary = memory.temp_size_in_bytes
@@ -135,7 +142,8 @@ def measure(lowered: Any) -> Measured:
     arguments,
     cost.get("flops", 0.0),
     cost.get("bytes accessed", 0.0),
-    collectives(compiled.as_text()),
+    collectives(text),
+    overlapped(text),
     seconds,
   )
 
@@ -171,16 +179,37 @@ def collectives(text: str) -> dict[str, tuple[int, int]]:
     match = re.search(rf" = (.*?) ({_COLLECTIVE})(-start)?\(", line)
     if not match:
       continue
-    results = re.findall(r"([a-z]+)(\d+)\[([\d,]*)\]", match[1])
-    if match[3] and len(results) > 1:  # operands stand before the results
-      results = results[len(results) // 2 :]
-    size = sum(
-      int(bits) // 8 * math.prod(int(n) for n in shape.split(",") if n)
-      for _, bits, shape in results
-    )
+    sizes = _sizes(match[1])
+    if match[3] and len(sizes) > 1:  # operands stand before the results
+      sizes = sizes[len(sizes) // 2 :]
     count, total = found.get(match[2], (0, 0))
-    found[match[2]] = (count + 1, total + size)
+    found[match[2]] = (count + 1, total + sum(sizes))
   return found
+
+
+def _sizes(shapes: str) -> list[int]:
+  """Bytes of arrays as HLO names them."""
+  return [
+    int(bits) // 8 * math.prod(int(n) for n in shape.split(",") if n)
+    for bits, shape in re.findall(r"[a-z]+(\d+)\[([\d,]*)\]", shapes)
+  ]
+
+
+def overlapped(text: str) -> tuple[int, int]:
+  """Collectives of a schedule that work stands between start and end of: how
+  many, and the bytes of their results."""
+  running: dict[str, bool] = {}
+  count = total = 0
+  for line in text.splitlines():
+    start = re.match(rf"\s*%(\S*(?:{_COLLECTIVE})\S*) = .* \S+-start\(", line)
+    end = re.search(r" = (.*?) \S+-done\(%([^,)]+)", line)
+    if start:
+      running[start[1]] = False
+    elif end and running.pop(end[2], False):
+      count, total = count + 1, total + sum(_sizes(end[1]))
+    elif re.search(r" (fusion|convolution|while)\(", line):
+      running = dict.fromkeys(running, True)
+  return count, total
 
 
 def batch_shapes(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
