@@ -24,6 +24,11 @@ def conv(
   )
 
 
+def sharded(*arrays: Array) -> bool:
+  """Whether an explicit axis of a mesh shards one; parts do not say how."""
+  return any(any(jax.typeof(x).sharding.spec) for x in arrays)
+
+
 def _phases(
   x: Array, kernel: Array, even: int = 0, odd: int = 0
 ) -> list[list[Array]]:

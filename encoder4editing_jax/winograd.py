@@ -44,7 +44,9 @@ def conv(
 
 def _pays(x: Array, kernel: Array) -> bool:
   known = all(isinstance(n, int) for n in x.shape)
-  if not known or x.dtype != jnp.float32 or min(kernel.shape[2:]) < CHANNELS:
+  if not known or not x.size or min(kernel.shape[2:]) < CHANNELS:
+    return False
+  if not x.dtype == kernel.dtype == jnp.float32 or phases.sharded(x, kernel):
     return False
   if x.shape[1] % 2 or x.shape[2] % 2:
     return False
@@ -123,7 +125,8 @@ def _shape(x: Any, kernel: Any) -> ShapedArray:
 @conv3x3.def_impl
 @jax.jit
 def _at_once(x: Array, kernel: Array) -> Array:
-  return conv3x3.bind(x, kernel)
+  # Not the primitive: where nothing is compiled this would call itself.
+  return jax.lax.platform_dependent(x, kernel, cpu=minimal, default=_plain)
 
 
 def _to_map(g: Array, _: Any, kernel: Array) -> Array:

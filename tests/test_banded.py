@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import export
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 from encoder4editing_jax.models import banded
 from encoder4editing_jax.models.synthesis import SynthesisBlock
@@ -82,6 +83,32 @@ def test_in_bfloat16_too(block, in_bands):
   expected = block.plain(x, *rest)
   for one, other in zip(found, expected, strict=True):
     close(one.astype(jnp.float32), other, 4e-2)
+
+
+def test_scales_are_those_of_float32(block, in_bands):
+  in_bands(4)
+  graph, state = nnx.split(block)
+  low = nnx.merge(graph, jax.tree.map(lambda x: x.astype(jnp.bfloat16), state))
+  x, image, styles, noises = values(noise="none")
+  styles = tuple(style.astype(jnp.bfloat16) for style in styles)
+  found, _ = banded.banded_block(low, x, image, styles, noises)
+  close(found, low.plain(x, image, styles, noises)[0])
+
+
+def test_no_examples_are_no_error(block, in_bands):
+  in_bands(8)
+  y, image = block(*values(batch=0, noise="none"))
+  assert y.shape == (0, *SHAPE, 4) and image.shape == (0, *SHAPE, 3)
+
+
+def test_axes_of_a_mesh_can_be_explicit(block, in_bands):
+  in_bands(8)
+  mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Explicit,))
+  given = values(noise="none")
+  with jax.set_mesh(mesh):
+    placed = jax.device_put(given, NamedSharding(mesh, P("b")))
+    found = jax.jit(lambda *given: block(*given))(*placed)
+  close(found, block.plain(*given))
 
 
 def lowered(block, platform="cpu"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import export
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
 from encoder4editing_jax import ops, phases, winograd
 from encoder4editing_jax.models.layers import conv
@@ -94,6 +94,37 @@ def test_an_open_batch_is_convolved_plainly(side):
   program = export.export(jax.jit(lambda x: winograd.conv(x, kernel)))(x)
   x = draw(2, side, side, 128)
   assert error(program.call(x), plain(x, kernel)) < 2e-6
+
+
+def test_no_examples_are_no_error():
+  y = winograd.conv(draw(0, *WIDE[1:]), kernel_for(128, 130))
+  assert y.shape == (0, *WIDE[1:3], 130)
+
+
+def test_where_nothing_is_compiled():
+  x, kernel = draw(1, 16, 16, 128), kernel_for(128, 128)
+  with jax.disable_jit():
+    assert error(winograd.conv(x, kernel), plain(x, kernel)) < 2e-6
+  with jax.debug_nans(True), pytest.raises(FloatingPointError):
+    winograd.conv(x.at[0, 0, 0, 0].set(jnp.nan), kernel)
+
+
+def test_both_are_of_one_type():
+  for side in (4, 16):
+    with pytest.raises(TypeError, match="same dtypes"):
+      winograd.conv(
+        draw(1, side, side, 128), kernel_for(128, 128).astype(jnp.bfloat16)
+      )
+
+
+def test_axes_of_a_mesh_can_be_explicit():
+  mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Explicit,))
+  x, kernel = draw(2, *WIDE[1:]), kernel_for(128, 128)
+  with jax.set_mesh(mesh):
+    placed = jax.device_put(x, NamedSharding(mesh, P("b")))
+    found = jax.jit(winograd.conv)(placed, jax.device_put(kernel, P()))
+    assert jax.typeof(found).sharding.spec[0] == "b"
+  np.testing.assert_allclose(found, plain(x, kernel), atol=1e-5)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])

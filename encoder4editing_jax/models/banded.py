@@ -27,9 +27,10 @@ BAND = 2**22
 
 def pays(block: Any, x: Float[Array, "b h w i"]) -> bool:
   """Whether maps are large, and the batch is known (that of exported programs
-  is not)."""
-  known = isinstance(x.shape[0], int)
-  return known and 2 * x.shape[1] * _row(block, x) >= LARGE
+  is not) and not sharded by an explicit axis."""
+  if not isinstance(x.shape[0], int) or not x.shape[0] or phases.sharded(x):
+    return False
+  return 2 * x.shape[1] * _row(block, x) >= LARGE
 
 
 def _row(block: Any, x: Array) -> int:

@@ -95,7 +95,8 @@ class StyledConv(nnx.Module):
   ) -> tuple[Float[Array, "b i"], Float[Array, "b o"]]:
     """What its convolution's inputs and outputs are multiplied by."""
     kernel = self.kernel[...]
-    scale = self.modulation(style) / math.sqrt(9 * kernel.shape[2])
+    scale = self.modulation(style).astype(jnp.float32)
+    scale = scale / math.sqrt(9 * kernel.shape[2])
     return scale, ops.demodulation(kernel, scale)
 
   def finish(
