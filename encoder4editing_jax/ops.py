@@ -192,7 +192,7 @@ def _scaled_conv(
 ) -> Float[Array, "b h2 w2 o"]:
   """Of maps whose channels are scaled."""
 
-  def apart(x: Array, kernel: Array, scale: Array) -> Array:
+  def scaled_maps(x: Array, kernel: Array, scale: Array) -> Array:
     x, k = x * scale[:, None, None].astype(x.dtype), len(kernel)
     if up == 2:
       return _upsampled_conv(x, kernel)
@@ -202,15 +202,15 @@ def _scaled_conv(
       winograd.conv(x, kernel) if k == 3 else phases.conv(x, kernel, k // 2)
     )
 
-  def within(x: Array, kernel: Array, scale: Array) -> Array:
+  def scaled_weights(x: Array, kernel: Array, scale: Array) -> Array:
     own = kernel[0] * scale[:, :, None].astype(x.dtype)
     return jnp.einsum("bhwi,bio->bhwo", x, own)
 
   if len(kernel) == up == down == 1:  # to colours: few weights, large maps
     return jax.lax.platform_dependent(
-      x, kernel, scale, cpu=within, default=apart
+      x, kernel, scale, cpu=scaled_weights, default=scaled_maps
     )
-  return apart(x, kernel, scale)
+  return scaled_maps(x, kernel, scale)
 
 
 def demodulation(

@@ -7,9 +7,9 @@ takes 16 products for each pair of channels instead of 36,
     Y = A^T [(G g G^T) * (B^T d B)] A
 
 where * multiplies number by number: over all squares and channels, 16 matrix
-products. The result is that of a plain convolution but for rounding: A and B
-hold 0, 1 and -1, and G 1/2 besides. The gradient to the map is again such a
-convolution.
+products. The result is that of a plain convolution but for rounding, if numbers
+are finite: A and B hold 0, 1 and -1, and G 1/2 besides. The gradient to the map
+is again such a convolution.
 """
 
 from typing import Any
@@ -44,6 +44,8 @@ def conv(
 
 def _pays(x: Array, kernel: Array) -> bool:
   known = all(isinstance(n, int) for n in x.shape)
+  if kernel.shape[:3] != (3, 3, x.shape[3]):
+    return False  # the plain one says what is wrong
   if not known or not x.size or min(kernel.shape[2:]) < CHANNELS:
     return False
   if not x.dtype == kernel.dtype == jnp.float32 or phases.sharded(x, kernel):

@@ -3,8 +3,8 @@
 A map of 1024 x 1024 with 32 channels takes 134 MB, and every pass over one goes
 through main memory. Here some rows of the output go through the whole block
 before the next ones do, so that what is between its convolutions stays in the
-cache. The second convolution sees a row more on both sides: neighbouring bands
-compute those twice (docs/performance.md).
+cache. The second convolution sees a row more on both sides, a halo, which
+neighbouring bands compute twice (docs/performance.md).
 """
 
 from functools import partial
@@ -39,7 +39,7 @@ def _row(block: Any, x: Array) -> int:
 
 
 def _rows(block: Any, x: Array) -> int:
-  """Of a band: even, and all bands are alike."""
+  """How many rows a band has: an even divisor of the output's."""
   h, most = x.shape[1], max(BAND // _row(block, x) // 2, 1)
   return 2 * max(n for n in range(1, h + 1) if h % n == 0 and n <= most)
 
@@ -54,16 +54,19 @@ def _band(
   noises: Any,
   scales: Any,
   style: Float[Array, "1 d"],
-  inside: Any,
+  row_mask: Any,
 ) -> tuple[Array, Array]:
-  """Of two rows less on both sides than the two convolutions see of x."""
+  """A band of the block's output, from all rows of x that it depends on.
+
+  `row_mask` says which rows of the first layer, halo and all, are in the map.
+  """
   gain, between, after = (_column(v, x) for v in scales)
   first, second = block.conv0, block.conv1
   x = jnp.pad(x, [(0, 0), (0, 0), (1, 1), (0, 0)])
   x = phases.blurred_within(x, first.kernel[...].astype(x.dtype))[:, 1:-1]
   x = first.finish(x * gain, noises[0])
   # What the second convolution sees outside the map are zeros.
-  x = jnp.where(inside[None, :, None, None], x * between, 0)
+  x = jnp.where(row_mask[None, :, None, None], x * between, 0)
   x = jnp.pad(x, [(0, 0), (0, 0), (1, 1), (0, 0)])
   x = phases.conv(x, second.kernel[...].astype(x.dtype), 0)
   x = second.finish(x * after, noises[1])
@@ -93,22 +96,22 @@ def banded_block(
   def band(start: Array) -> tuple[Array, Array]:
     example, top = start
 
-    def own(v: Array) -> Array:
+    def of_example(v: Array) -> Array:
       return jax.lax.dynamic_slice_in_dim(v, example, 1)
 
     def cut(maps: Array | None, top: Any, rows: int) -> Array | None:
       if maps is None:
         return None
       maps = jax.lax.dynamic_slice_in_dim(maps, top, rows, 1)
-      return own(maps) if len(maps) == b else maps
+      return of_example(maps) if len(maps) == b else maps
 
     row = top - 1 + jnp.arange(rows + 2)
     return _band(
       block,
       cut(x, top // 2, rows // 2 + 4),
       (cut(above, top, rows + 2), cut(noise, top, rows)),
-      [own(v) for v in scales],
-      own(styles[2]),
+      [of_example(v) for v in scales],
+      of_example(styles[2]),
       (row >= 0) & (row < height),
     )
 
@@ -118,38 +121,38 @@ def banded_block(
   return y, ops.upsample2d(image) + rgb
 
 
-def either(
+def platform_block(
   block: Any,
   x: Float[Array, "b h w i"],
   image: Float[Array, "b h w 3"],
   styles: Any,
   noises: Any,
 ) -> tuple[Array, Array]:
-  """`banded_block` on CPUs, if it pays; elsewhere what `packed.either` says.
+  """`banded_block` on CPUs, if it pays; elsewhere what `packed` has.
 
   Derivatives are always those of the latter, as is what is computed beside
   them.
   """
   if not pays(block, x):
-    return packed.either(block, x, image, styles, noises)
+    return packed.platform_block(block, x, image, styles, noises)
   graph, state = nnx.split(block)
   arguments = (state, x, image, tuple(styles), tuple(noises))
   leaves, tree = jax.tree.flatten(arguments)
 
-  def call(function: Any, *leaves: Array) -> tuple[Array, Array]:
+  def call(form: Any, *leaves: Array) -> tuple[Array, Array]:
     state, *arguments = jax.tree.unflatten(tree, leaves)
-    return function(nnx.merge(graph, state), *arguments)
+    return form(nnx.merge(graph, state), *arguments)
 
-  usual = partial(call, packed.either)
+  default = partial(call, packed.platform_block)
 
   @jax.custom_jvp
-  def chosen(*leaves: Array) -> tuple[Array, Array]:
+  def function(*leaves: Array) -> tuple[Array, Array]:
     return jax.lax.platform_dependent(
-      *leaves, cpu=partial(call, banded_block), default=usual
+      *leaves, cpu=partial(call, banded_block), default=default
     )
 
-  chosen.defjvp(partial(_derivative, usual), symbolic_zeros=True)
-  return chosen(*leaves)
+  function.defjvp(partial(_derivative, default), symbolic_zeros=True)
+  return function(*leaves)
 
 
 def _derivative(function: Any, primals: Any, tangents: Any) -> Any:

@@ -165,7 +165,7 @@ def packed_block(
   return unpack(x), ops.upsample2d(image) + rgb
 
 
-def either(
+def platform_block(
   block: Any,
   x: Float[Array, "b h w i"],
   image: Float[Array, "b h w 3"],

@@ -165,7 +165,7 @@ class SynthesisBlock(nnx.Module):
     styles: Sequence[Array],
     noises: Sequence[Array | None],
   ) -> tuple[Array, Array]:
-    return banded.either(self, x, image, styles, noises)
+    return banded.platform_block(self, x, image, styles, noises)
 
   def plain(
     self, x: Array, image: Array, styles: Any, noises: Any
