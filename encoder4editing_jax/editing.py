@@ -163,7 +163,8 @@ def apply(
     known = name if name in directions else name.removesuffix("+")
     if known not in directions:
       some = ", ".join([*directions][:20]) + ", ..." * (len(directions) > 20)
-      raise ValueError(f"there is no direction {known!r}; use {some}.")
+      fix = f"use {some}" if some else "none were given (--directions FILE)"
+      raise ValueError(f"there is no direction {known!r}; {fix}.")
     found = directions[known]
     if not isinstance(found, Direction):
       found = Direction(found)

@@ -59,9 +59,8 @@ class Served:
     """
     names = self.manifest["directions"]
     if unknown := sorted(set(edits) - set(names)):
-      raise ValueError(
-        f"there is no direction {unknown[0]!r}; use {', '.join(names)}."
-      )
+      fix = f"use {', '.join(names)}" if names else "none were exported"
+      raise ValueError(f"there is no direction {unknown[0]!r}; {fix}.")
     row = np.array([edits.get(name, 0.0) for name in names], np.float32)
     return np.tile(row, (batch, 1))
 

@@ -95,7 +95,8 @@ def open_generator(asked: Any) -> Any:
 
 
 def open_directions(asked: Any, generator: Any) -> dict[str, Any]:
-  """Directions by name: those of --directions, and of drawn faces with --demo.
+  """Directions by name: those of --directions, and those of drawn faces if the
+  generator is theirs.
 
   Raises:
     OSError, ValueError: the file cannot be opened, or holds none that fit the
@@ -104,7 +105,8 @@ def open_directions(asked: Any, generator: Any) -> dict[str, Any]:
   from encoder4editing_jax import directions, faceworld, inference
 
   found: dict[str, Any] = {}
-  if asked.demo:
+  digest = inference.fingerprint(generator)
+  if digest == inference.fingerprint(faceworld.load_generator()):
     found |= faceworld.load_directions()
   if not asked.directions:
     return found
@@ -120,7 +122,7 @@ def open_directions(asked: Any, generator: Any) -> dict[str, Any]:
   for name, why in lost.items():
     print(f"left out: {asked.directions}: {name} {why}.", file=sys.stderr)
   makers = {str(x.notes.get("generator") or "") for x in given.values()} - {""}
-  if makers and makers != {inference.fingerprint(generator)}:
+  if makers and makers != {digest}:
     print(
       f"note: {asked.directions} was made for another generator.",
       file=sys.stderr,

@@ -5,6 +5,7 @@ topologies`; for TPUs the package libtpu is needed, and no TPU). Nothing is
 allocated: networks, states and batches are shapes.
 """
 
+import importlib.util
 import math
 import os
 import re
@@ -64,9 +65,11 @@ def topology(name: str) -> Sequence[Any]:
     )
   except Exception as error:  # libtpu's own, of several kinds
     why = str(error).strip().splitlines()[0] if str(error) else "?"
+    fix = "name one as in v5e:4x4"
+    if importlib.util.find_spec("libtpu") is None:
+      fix = "install jax[tpu], which brings libtpu"
     raise ValueError(
-      f"cannot compile for the TPU topology {name} ({why}); name one as in "
-      "v5e:4x4, and install jax[tpu], which brings libtpu."
+      f"cannot compile for the TPU topology {name} ({why}); {fix}."
     ) from error
   return found.devices
 

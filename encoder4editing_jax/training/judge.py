@@ -126,7 +126,7 @@ def evaluated_step(workdir: Path) -> int | None:
 def summary(results: dict[str, Any]) -> str:
   """One line about an evaluation."""
   if "psnr" not in results:
-    return "no held-out images, so nothing was evaluated"
+    return "nothing was evaluated; name held-out images with --data.eval"
   line = (
     f"PSNR {results['psnr']:.2f} dB on {results['images']} held-out images; "
     f"mean image {results['psnr_mean_image']:.2f} dB; "
@@ -135,7 +135,10 @@ def summary(results: dict[str, Any]) -> str:
   for name in (key[:-5] for key in results if key.endswith("_plus")):
     before, after = results[f"{name}_reconstruction"], results[f"{name}_plus"]
     minus = results[f"{name}_minus"]
-    line += f"; {name} {before:.2f} -> {after:.2f} (+), {minus:.2f} (-)"
+    line += (
+      f"; {name} {results[f'{name}_input']:.2f}, reconstructed {before:.2f}, "
+      f"+ {after:.2f}, - {minus:.2f}"
+    )
   return line
 
 
