@@ -7,7 +7,8 @@
 Parts: synthesis (forward), gradient (synthesis forward and its gradient with
 respect to the codes), invert (encoder and synthesis), step (the whole training
 step of configs/ffhq.py: LPIPS, identity, discriminator). Each is compiled for
-the FFHQ networks at 1024 x 1024, `--batch` pictures for each chip.
+the FFHQ networks at 1024 x 1024, `--batch` pictures for each chip. toy, if it
+is asked for, is the step of configs/toy.py, which compiles in two minutes.
 
 `--options` are the compiler's own. "beside work" counts the collectives that
 the schedule lets run while something else is computed.
@@ -37,6 +38,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 from encoder4editing_jax.cli.train import load_config
+from encoder4editing_jax.converters.start import load_start
 from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.training import ahead, outline
 from encoder4editing_jax.training.state import Networks
@@ -55,14 +57,14 @@ COLUMNS = {
 def lowered(part: str, target: str, batch: int, dtype: str) -> Any:
   """A part, traced for the chips of a target."""
   devices = ahead.topology(target)
-  card = load_config("ffhq")
+  card = load_config("toy" if part == "toy" else "ffhq")
   config = dataclasses.replace(
     card,
     model=dataclasses.replace(card.model, dtype=dtype),
     run=dataclasses.replace(card.run, batch_size=batch * len(devices)),
   )
-  made = outline.outline(config)
-  if part == "step":
+  made = outline.outline(config, load_start)
+  if part in ("step", "toy"):
     return ahead.lower_step(config, made.build, devices)
   return _lower_network(part, made.networks, devices, config.run.batch_size)
 
