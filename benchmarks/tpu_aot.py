@@ -24,7 +24,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -135,14 +135,16 @@ def table(rows: dict[str, dict]) -> str:
     for name, unit in COLUMNS.values():
       cells.append(f"{row[name] / unit:.2f}" if row["fits"] else "-")
     fits = "" if row["fits"] else ", does not fit"
-    count, size = row["collectives"].get("all-reduce", (0, 0))
     cells += [f"{row['memory'] / 1e9:.2f}{fits}"]
-    cells += [f"{count}, {size / 1e6:.1f}"]
-    count, size = row.get("overlapped", (0, 0))
-    cells += [f"{count}, {size / 1e6:.1f}", f"{row['seconds']:.0f}"]
-    cells += [", ".join(options)]
+    reduced = row["collectives"].get("all-reduce", (0, 0))
+    cells += [_counted(reduced), _counted(row.get("overlapped"))]
+    cells += [f"{row['seconds']:.0f}", ", ".join(options)]
     lines.append(" | ".join(cells))
   return "\n".join(f"| {line} |" for line in lines)
+
+
+def _counted(found: Sequence[int] | None) -> str:
+  return f"{found[0]}, {found[1] / 1e6:.1f}" if found else "-"
 
 
 def main() -> None:

@@ -136,8 +136,8 @@ def summary(results: dict[str, Any]) -> str:
     before, after = results[f"{name}_reconstruction"], results[f"{name}_plus"]
     minus = results[f"{name}_minus"]
     line += (
-      f"; {name} {results[f'{name}_input']:.2f}, reconstructed {before:.2f}, "
-      f"+ {after:.2f}, - {minus:.2f}"
+      f"; {name} {results[f'{name}_input']:.2f} in the inputs, {before:.2f} "
+      f"reconstructed, {after:.2f} after +, {minus:.2f} after -"
     )
   return line
 
