@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from test_demo_session import tiny_inverter
 
 import encoder4editing_jax as e4e
 from encoder4editing_jax import cli, converters, editing, faceworld, inference
+from encoder4editing_jax.cli.edit import open_directions
 from encoder4editing_jax.cli.labels import Codes, paired
 from encoder4editing_jax.demo.engine import Engine
 from encoder4editing_jax.editing import Direction
@@ -474,3 +476,12 @@ def test_scikit_learn_is_asked_for(monkeypatch, tmp_path, capsys):
   out = tmp_path / "x.npz"
   assert run("find", "--demo", "--samples", 100, "--out", out) == 2
   assert "encoder4editing_jax[directions]" in capsys.readouterr().err
+
+
+def test_the_generator_of_drawn_faces_brings_its_directions():
+  """Also out of a file, such as a trained model's; no other one does."""
+  asked = SimpleNamespace(demo=False, directions="")
+  drawn = faceworld.load_generator()
+  assert set(open_directions(asked, drawn)) == set(faceworld.load_directions())
+  drawn.synthesis.constant[...] = drawn.synthesis.constant[...] + 1
+  assert open_directions(asked, drawn) == {}
