@@ -8,7 +8,7 @@ Parts: synthesis (forward), gradient (synthesis forward and its gradient with
 respect to the codes), invert (encoder and synthesis), step (the whole training
 step of configs/ffhq.py: LPIPS, identity, discriminator). Each is compiled for
 the FFHQ networks at 1024 x 1024, `--batch` pictures for each chip. toy, if it
-is asked for, is the step of configs/toy.py, which compiles in two minutes.
+is asked for, is the step of configs/toy.py, which compiles in minutes.
 
 `--options` are the compiler's own. "beside work" counts the collectives that
 the schedule lets run while something else is computed.
