@@ -9,9 +9,12 @@ takes 16 products for each pair of channels instead of 36,
 where * multiplies number by number: over all squares and channels, 16 matrix
 products. The result is that of a plain convolution but for rounding, if numbers
 are finite: A and B hold 0, 1 and -1, and G 1/2 besides. The gradient to the map
-is again such a convolution.
+is again such a convolution. That to the kernel is a sum over the map, which
+XLA:CPU takes at once, and slowly if it is long: here it goes part by part.
 """
 
+import functools
+import math
 from typing import Any
 
 import jax
@@ -28,6 +31,8 @@ G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 CHANNELS = 128  # with fewer, B and A cost more than the products save
 SAMPLES = 256  # of a part; with fewer, G does
 PART = 8192  # samples at once: what they become stays in the cache, mostly
+PRODUCTS = 1e9  # of a kernel's gradient and an example; with fewer, no parts
+PARTS = 64  # of such a gradient at most: each is compiled for itself
 
 
 def conv(
@@ -37,20 +42,44 @@ def conv(
 
   By `minimal` where it pays: in float32 on CPU, even sides, enough channels and
   samples, and a batch that is known (that of exported programs is not). So are
-  its derivatives, but for that to the kernel.
+  its derivatives; that to the kernel is plain, part by part where it is long.
   """
-  return conv3x3.bind(x, kernel) if _pays(x, kernel) else _plain(x, kernel)
+  if not _fits(x, kernel):
+    return _plain(x, kernel)
+  return conv3x3.bind(*_on_same_devices(x, kernel))
+
+
+def _on_same_devices(*arrays: Array) -> list[Array]:
+  """Marks what shards share as varying, where another array of theirs does: the
+  transpose of which is the sum of their gradients."""
+  own = [_varying(x) for x in arrays]
+  axes = frozenset().union(*own)
+  return [
+    jax.lax.pcast(x, tuple(axes - has), to="varying") if axes - has else x
+    for x, has in zip(arrays, own, strict=True)
+  ]
+
+
+def _varying(x: Array) -> frozenset[str]:
+  """Axes of a `shard_map` along which an array differs, where JAX checks."""
+  kind = jax.typeof(x)
+  if hasattr(kind, "manual_axis_type"):
+    return kind.manual_axis_type.varying
+  return getattr(kind, "vma", frozenset())  # its name in other versions
+
+
+def _fits(x: Array, kernel: Array) -> bool:
+  """Whether there is something to choose."""
+  if kernel.shape[:3] != (3, 3, x.shape[3]):
+    return False  # the plain one says what is wrong
+  known = all(isinstance(n, int) for n in x.shape)
+  both = x.dtype == kernel.dtype == jnp.float32
+  return known and x.size > 0 and both and not phases.sharded(x, kernel)
 
 
 def _pays(x: Array, kernel: Array) -> bool:
-  known = all(isinstance(n, int) for n in x.shape)
-  if kernel.shape[:3] != (3, 3, x.shape[3]):
-    return False  # the plain one says what is wrong
-  if not known or not x.size or min(kernel.shape[2:]) < CHANNELS:
-    return False
-  if not x.dtype == kernel.dtype == jnp.float32 or phases.sharded(x, kernel):
-    return False
-  if x.shape[1] % 2 or x.shape[2] % 2:
+  """Whether `minimal` does."""
+  if min(kernel.shape[2:]) < CHANNELS or x.shape[1] % 2 or x.shape[2] % 2:
     return False
   maps, rows = _parts(x)
   return SAMPLES <= maps * rows * x.shape[2] <= PART
@@ -64,6 +93,10 @@ def _parts(x: Array) -> tuple[int, int]:
 
 def _plain(x: Array, kernel: Array) -> Array:
   return phases.conv(x, kernel, 1)
+
+
+def _on_cpu(x: Array, kernel: Array) -> Array:
+  return minimal(x, kernel) if _pays(x, kernel) else _plain(x, kernel)
 
 
 def minimal(
@@ -128,7 +161,7 @@ def _shape(x: Any, kernel: Any) -> ShapedArray:
 @jax.jit
 def _at_once(x: Array, kernel: Array) -> Array:
   # Not the primitive: where nothing is compiled this would call itself.
-  return jax.lax.platform_dependent(x, kernel, cpu=minimal, default=_plain)
+  return jax.lax.platform_dependent(x, kernel, cpu=_on_cpu, default=_plain)
 
 
 def _to_map(g: Array, _: Any, kernel: Array) -> Array:
@@ -136,7 +169,28 @@ def _to_map(g: Array, _: Any, kernel: Array) -> Array:
 
 
 def _to_kernel(g: Array, x: Array, kernel: Any) -> Array:
-  return jax.linear_transpose(lambda k: _plain(x, k), kernel.aval)(g)[0]
+  """Plain; where it is long, by some rows of one example at a time."""
+  (b, h, w, _), shape = x.shape, kernel.aval.shape
+  rows = _divisor(h, PART // w)
+  short = h * w * math.prod(shape) < PRODUCTS
+
+  def part(g: Array, x: Array, pad: int = 0) -> Array:
+    convolve = functools.partial(phases.conv, x, pad=pad)
+    return jax.linear_transpose(convolve, kernel.aval)(g)[0]
+
+  def in_parts(g: Array, x: Array) -> Array:
+    x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    first, *rest = (
+      part(g[i, None, k : k + rows], x[i, None, k : k + rows + 2])
+      for i in range(b)
+      for k in range(0, h, rows)
+    )
+    return sum(rest, first)
+
+  at_once = functools.partial(part, pad=1)
+  if short or not 1 < b * h // rows <= PARTS:
+    return at_once(g, x)
+  return jax.lax.platform_dependent(g, x, cpu=in_parts, default=at_once)
 
 
 def _batched(arguments: Any, axes: Any) -> tuple[Array, int]:
@@ -150,14 +204,14 @@ def _batched(arguments: Any, axes: Any) -> tuple[Array, int]:
 
 ad.defbilinear(conv3x3, _to_map, _to_kernel)
 batching.primitive_batchers[conv3x3] = _batched
-for _platform, _form in ((None, _plain), ("cpu", minimal)):
+for _platform, _form in ((None, _plain), ("cpu", _on_cpu)):
   _lowering = mlir.lower_fun(_form, multiple_results=False)
   mlir.register_lowering(conv3x3, _lowering, _platform)
 
 
 def written_out(equation: Any, platform: str = "") -> Any:
   """The jaxpr of what an equation with `conv3x3` does on a platform."""
-  form = minimal if platform == "cpu" else _plain
+  form = _on_cpu if platform == "cpu" else _plain
   arrays = (
     jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars
   )

@@ -149,6 +149,58 @@ def test_derivatives_are_those_of_the_plain_convolution():
   np.testing.assert_array_equal(found[1], expected[1])
 
 
+LONG = (2, 128, 128, 32)  # of 64 rows in each part
+
+
+def to_kernel(convolve, x, kernel):
+  """The gradient to the kernel of something that is not linear."""
+  return jax.grad(lambda k: (convolve(x, k) ** 3).mean())(kernel)
+
+
+@pytest.mark.parametrize(
+  ("shape", "outputs"),
+  [(LONG, 216), ((2, 58, 62, 128), 256), ((1, 126, 127, 64), 128)],
+)
+def test_gradients_to_kernels_of_large_maps_go_in_parts(shape, outputs):
+  x, kernel = draw(*shape), kernel_for(shape[-1], outputs)
+  expected = to_kernel(plain, x, kernel)
+  assert error(to_kernel(winograd.conv, x, kernel), expected) < 1e-5
+
+
+def test_only_they_do():
+  def parts(*shape, outputs=216):
+    x, kernel = draw(*shape), kernel_for(shape[-1], outputs)
+    of_map, _ = products(winograd.conv, x, kernel)
+    both, _ = products(lambda x, k: to_kernel(winograd.conv, x, k), x, kernel)
+    return both - of_map
+
+  assert parts(*LONG) == 4
+  assert parts(2, 128, 128, 31) == 1  # less than a billion products each
+  assert parts(1, 64, 64, 130) == 1  # nothing to part
+  assert parts(1, 127, 127, 33) == 1  # a prime number of rows
+  assert parts(33, *LONG[1:]) == 1  # too many to compile
+
+
+def test_other_devices_take_gradients_to_kernels_at_once():
+  x, kernel = draw(*LONG), kernel_for(32, 216)
+  traced = jax.jit(jax.grad(lambda k: plain_sum(x, k))).trace(kernel)
+  text = traced.lower(lowering_platforms=("tpu",)).as_text()
+  assert text.count("stablehlo.convolution") == 1
+
+
+def plain_sum(x, kernel):
+  return winograd.conv(x, kernel).sum()
+
+
+def test_second_derivatives_of_gradients_in_parts():
+  x, kernel = draw(1, *LONG[1:]), kernel_for(32, 216)
+
+  def through(convolve):
+    return jax.grad(lambda x: (to_kernel(convolve, x, kernel) ** 2).sum())(x)
+
+  assert error(through(winograd.conv), through(plain)) < 1e-5
+
+
 def test_a_frozen_kernel_has_no_derivative_computed():
   x, kernel = draw(*WIDE), kernel_for(128, 128)
 
@@ -209,6 +261,34 @@ def test_examples_can_be_on_several_devices(checked):
   found = jax.jit(winograd.conv)(placed, kernel)
   assert len(found.devices()) == len(devices)
   assert error(found, plain(x, kernel)) < 2e-6
+
+
+@pytest.mark.parametrize("shared", ["map", "kernel"])
+def test_what_devices_share_gets_the_sum_of_their_gradients(shared):
+  mesh = Mesh(np.asarray(jax.devices()[:2]), ("batch",))
+  xs = draw(2, *WIDE)
+  kernels = jnp.stack([kernel_for(128, 128, k) for k in (1, 2)])
+
+  def gradient(x, kernel):
+    def loss(x, kernel):
+      return (winograd.conv(x, kernel) ** 2).sum()
+
+    if shared == "map":
+      return jax.grad(loss)(x, kernel[0])
+    return jax.grad(loss, 1)(x[0], kernel)
+
+  whole = {"map": (xs[0], kernels), "kernel": (xs, kernels[0])}[shared]
+  specs = {"map": (P(), P("batch")), "kernel": (P("batch"), P())}[shared]
+  shards = jax.shard_map(gradient, mesh=mesh, in_specs=specs, out_specs=P())
+
+  def expected(x, kernel):
+    def loss(x, kernel):
+      each = jax.vmap(plain, (None, 0) if shared == "map" else (0, None))
+      return (each(x, kernel) ** 2).sum()
+
+    return jax.grad(loss, 0 if shared == "map" else 1)(x, kernel)
+
+  assert error(jax.jit(shards)(*whole), expected(*whole)) < 1e-5
 
 
 def test_a_jaxpr_says_what_it_stands_for():

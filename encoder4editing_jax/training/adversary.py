@@ -19,7 +19,7 @@ from encoder4editing_jax import losses
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.training import optim, pool
 from encoder4editing_jax.training.keys import Draw, Keys, normal
-from encoder4editing_jax.training.parallel import AXIS
+from encoder4editing_jax.training.parallel import AXIS, mean
 from encoder4editing_jax.training.state import (
   Arrays,
   Frozen,
@@ -106,7 +106,7 @@ def make_descent(config: Config, networks: Networks) -> Callable:
     fake: Float[Array, "b d"],
   ) -> tuple[tuple[Arrays, optax.OptState], Metrics]:
     gradient, terms = jax.grad(loss, has_aux=True)(parameters, real, fake)
-    gradient = jax.lax.pmean(gradient, AXIS)
+    gradient = mean(gradient)
     return apply(parameters, optimizer_state, gradient), terms
 
   return descend
@@ -139,7 +139,7 @@ def make_penalty(config: Config, networks: Networks) -> Callable:
     penalty, gradient = jax.lax.cond(
       due, jax.value_and_grad(loss), _nothing, parameters, real
     )
-    gradient = jax.lax.pmean(gradient, AXIS)
+    gradient = mean(gradient)
     learned = jax.lax.cond(
       due, apply, lambda p, o, g: (p, o), parameters, optimizer_state, gradient
     )

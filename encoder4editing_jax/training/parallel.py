@@ -61,6 +61,14 @@ def shard_map_step(
   return jax.jit(mapped, donate_argnums=0)
 
 
+def mean(tree: Any) -> Any:
+  """The mean over all shards, inside a step.
+
+  That of a single one is left out: XLA:CPU would copy every gradient for it.
+  """
+  return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(tree, AXIS)
+
+
 def all_devices() -> list[jax.Device]:
   """The devices of all hosts, in the order in which these part a batch."""
   return sorted(jax.devices(), key=lambda d: (d.process_index, d.id))

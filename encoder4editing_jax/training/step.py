@@ -29,7 +29,7 @@ from encoder4editing_jax.training import optim
 from encoder4editing_jax.training.accumulation import make_passes
 from encoder4editing_jax.training.adversary import make_discriminator_update
 from encoder4editing_jax.training.keys import Draw, keys_of, normal
-from encoder4editing_jax.training.parallel import AXIS
+from encoder4editing_jax.training.parallel import mean
 from encoder4editing_jax.training.passes import Examples
 from encoder4editing_jax.training.state import (
   Arrays,
@@ -98,8 +98,7 @@ def make_train_step(
     gradient, statistics, terms = passes.gradient(
       state, frozen, examples, stage, memo
     )
-    gradient = jax.lax.pmean(gradient, AXIS)
-    metrics = jax.lax.pmean(metrics | terms, AXIS)
+    gradient, metrics = mean((gradient, metrics | terms))
     metrics["gradient_norm"] = optax.tree.norm(gradient)
     new = _step_or_skip(
       before,

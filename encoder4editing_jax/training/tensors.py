@@ -96,7 +96,11 @@ def count_steps(counts: Any, gradients: Any) -> Any:
   """
 
   def count(n: Array, gradient: Array) -> Array:
-    came = (gradient != 0).any(tuple(range(n.ndim, gradient.ndim)))
+    # Not `(gradient != 0).any(...)`: XLA:CPU would write all the answers.
+    largest = jnp.abs(gradient).max(
+      tuple(range(n.ndim, gradient.ndim)), initial=0
+    )
+    came = ~(largest == 0)  # NaN comes, too
     return n + ((n > 0) | came)
 
   return jax.tree.map(count, counts, gradients)
