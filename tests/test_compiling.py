@@ -1,11 +1,9 @@
 """Networks are compiled once for each architecture and shape."""
 
-import contextlib
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compilations
 from flax import nnx
 
 from encoder4editing_jax import faceworld, inference, optimising
@@ -20,24 +18,6 @@ from encoder4editing_jax.models.inverter import Inverter
 from encoder4editing_jax.models.lpips import LPIPS
 from encoder4editing_jax.models.moco import MoCo
 from encoder4editing_jax.models.stylegan2 import Generator
-
-BUILT = "/jax/core/compile/backend_compile_duration"
-
-
-@contextlib.contextmanager
-def compilations():
-  """A list that has one entry for each compilation in the block."""
-  found = []
-
-  def listen(event, seconds, **facts):
-    if event == BUILT:
-      found.append(facts)
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  try:
-    yield found
-  finally:
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def tiny(seed=0):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from changing import change
+from compilations import compilations
 from flax import nnx
 from PIL import Image
 from tensorboardX.proto import event_pb2
@@ -119,23 +120,39 @@ def watched(tmp_path_factory):
   stand_in, events = Wandb(), []
   made = loop.pmap_step
 
-  def pmap_step(step):
-    run = made(step)
+  class Noted(loop.PmapStep):
+    """A step that tells what was compiled for it, and when it was called."""
 
-    def noted(state, *rest):
-      state, metrics = run(state, *rest)
+    def __init__(self, step):
+      self.step = made(step)
+
+    def compile(self, *arguments):
+      with compilations() as found:
+        self.step.compile(*arguments)
+      events.append(("compiled beside", len(found)))
+
+    def __call__(self, *arguments):
+      with compilations() as found:
+        state, metrics = self.step(*arguments)
       number = 1 + len([e for e in events if e[0] == "step"])
       events.append(("step", number))
+      events.append(("compiled at step", len(found)))
       late = {k: Late(v, events, number) for k, v in metrics.items()}
       return state, late
 
-    return noted
-
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(sys.modules, "wandb", stand_in)
-    patch.setattr(loop, "pmap_step", pmap_step)
+    patch.setattr(loop, "pmap_step", Noted)
     loop.run(config, root / "run")
   return root / "run", stand_in, events, config
+
+
+def test_the_step_is_compiled_before_its_first_batch(watched):
+  """And never again, though its arguments are others."""
+  events = watched[2]
+  assert next(n for kind, n in events if kind == "compiled beside") >= 1
+  at_steps = [n for kind, n in events if kind == "compiled at step"]
+  assert at_steps == [0] * 6
 
 
 def test_numbers_are_read_one_step_late(watched):

@@ -4,7 +4,6 @@ import json
 from functools import partial
 from pathlib import Path
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -15,8 +14,8 @@ from encoder4editing_jax.faceworld.drawings import (
 )
 from encoder4editing_jax.faceworld.renderer import (
   ATTRIBUTES,
-  STYLE_DIM,
   attributes,
+  codes,
   in_chunks,
   sample,
 )
@@ -40,7 +39,7 @@ def write_images(
   bytes_ = np.asarray(images * 127.5 + 128).clip(0, 255).astype(np.uint8)
   paths = [folder / f"face_{i:05d}.png" for i in range(n)]
   for path, pixels in zip(paths, bytes_, strict=True):
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(pixels).save(path, compress_level=1)
   table = {
     path.name: {
       name: round(float(value), 6)
@@ -78,7 +77,7 @@ def write_sources(
     raise ValueError(f"no sources for {task!r}; use {', '.join(SOURCES)}.")
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  truth = attributes(jax.random.normal(jax.random.key(seed), (n, STYLE_DIM)))
+  truth = in_chunks(attributes, codes(seed, n))
   drawn = np.asarray(in_chunks(partial(SOURCES[task], size=size), truth))
   paths = [folder / f"face_{i:05d}.png" for i in range(n)]
   for path, pixels in zip(paths, drawn, strict=True):

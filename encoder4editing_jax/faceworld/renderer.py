@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from encoder4editing_jax.compiling import in_batches
 from encoder4editing_jax.faceworld import parts
 from encoder4editing_jax.faceworld.painting import canvas, over
+from encoder4editing_jax.models.layers import normal
 from encoder4editing_jax.ops import pixel_norm
 
 STYLE_DIM = 64  # entries of a latent code
@@ -39,6 +41,7 @@ ATTRIBUTES: tuple[str, ...] = (
 )
 
 
+@jax.jit
 def attributes(z: Float[Array, "b d"]) -> Float[Array, "b k"]:
   """The truth about a latent code: `ATTRIBUTES`, each within [-1, 1].
 
@@ -89,17 +92,18 @@ def sample(
   Float[Array, "n size size 3"], Float[Array, "n k"], Float[Array, "n d"]
 ]:
   """`n` random faces: images, attributes and codes, the same for a seed."""
-  z = jax.random.normal(jax.random.key(seed), (n, STYLE_DIM))
-  truth = attributes(z)
+  z = codes(seed, n)
+  truth = in_chunks(attributes, z)
   return in_chunks(partial(render, size=size), truth), truth, z
 
 
+def codes(seed: int, n: int) -> Float[Array, "n d"]:
+  """`n` random codes; a larger `n` keeps the first ones."""
+  return normal(jax.random.key(seed), (n, STYLE_DIM))
+
+
 def in_chunks(
-  draw: Callable[[Array], Array], attributes: Float[Array, "n k"]
+  draw: Callable[[Array], Array], rows: Float[Array, "n k"]
 ) -> Shaped[Array, "n ..."]:
   """`draw` for many faces: little memory, and one compilation for every n."""
-  n = len(attributes)
-  padded = jnp.pad(attributes, ((0, -n % CHUNK), (0, 0)))
-  chunks = range(0, n, CHUNK)
-  drawn = [draw(padded[i : i + CHUNK]) for i in chunks]
-  return jnp.concatenate(drawn)[:n]
+  return jnp.asarray(in_batches(draw, CHUNK, rows))

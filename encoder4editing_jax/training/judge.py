@@ -42,6 +42,7 @@ class Judge:
     workdir: Path,
   ):
     self.config = config
+    self.networks = networks
     self.plan = plan
     self.frozen = frozen
     self.workdir = workdir

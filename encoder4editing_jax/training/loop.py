@@ -13,6 +13,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from encoder4editing_jax.config import Config, ConfigError
 from encoder4editing_jax.data import pipeline, sources
 from encoder4editing_jax.data.tasks import task_of
 from encoder4editing_jax.training import state as states
+from encoder4editing_jax.training.ahead import batch_shapes
 from encoder4editing_jax.training.boards import check_boards
 from encoder4editing_jax.training.checkpoint import Checkpoints, save_config
 from encoder4editing_jax.training.export import EXPORTED, Best, export
@@ -36,7 +38,11 @@ from encoder4editing_jax.training.judge import (
 )
 from encoder4editing_jax.training.lock import only_run
 from encoder4editing_jax.training.opening import Opener
-from encoder4editing_jax.training.parallel import pmap_step, replicate
+from encoder4editing_jax.training.parallel import (
+  PmapStep,
+  pmap_step,
+  replicate,
+)
 from encoder4editing_jax.training.preparation import (
   Plan,
   check_workdir,
@@ -95,15 +101,16 @@ def run(
     if done := _finished(config, state, workdir):
       return done
     check_room(state, checkpoints)
-    plan = render_missing(plan, config, workdir)
-    if is_first():
-      save_config(config, workdir)
-    _announce(config, networks, plan, state)
-    frozen = _agreed(config, networks, plan, state)
+    state, frozen = _placed(config, networks, state)
+    step = pmap_step(make_train_step(config, networks))
+    with _compiling(step, state, frozen, config):
+      plan = render_missing(plan, config, workdir)
+      agree({"images": plan.names()})
+      if is_first():
+        save_config(config, workdir)
+      _announce(config, networks, plan, state)
     judge = Judge(config, networks, plan, frozen, workdir)
-    state, results = _train(
-      config, networks, plan, state, frozen, judge, checkpoints
-    )
+    state, results = _train(config, step, plan, state, judge, checkpoints)
   export(config, networks, state, workdir / EXPORTED)
   seconds = round(time.perf_counter() - began, 1)
   results = {"step": int(state.step), "seconds": seconds} | results
@@ -139,23 +146,41 @@ def _finished(
   return results
 
 
-def _agreed(
-  config: Config, networks: Networks, plan: Plan, state: TrainState
-) -> Frozen:
-  """What the step needs besides its state, once all processes have the same."""
+def _placed(
+  config: Config, networks: Networks, state: TrainState
+) -> tuple[TrainState, Frozen]:
+  """The state and what the step needs besides, on all devices, once all
+  processes have the same."""
   start = config.data.size if config.model.refinements else None
   frozen = states.create_frozen(networks, start)
-  agree({"settings": config.to_dict(), "images": plan.names()})
+  agree({"settings": config.to_dict()})
   agree({"weights": frozen, "first state": state})
-  return replicate(frozen)
+  return replicate(state), replicate(frozen)
+
+
+@contextlib.contextmanager
+def _compiling(
+  step: PmapStep, state: TrainState, frozen: Frozen, config: Config
+) -> Iterator[None]:
+  """Compiles the step beside what is done within; not on several hosts, whose
+  programs have to come in one order."""
+  if jax.process_count() > 1:
+    yield
+    return
+  batch = {
+    k: np.empty(v.shape, v.dtype) for k, v in batch_shapes(config).items()
+  }
+  with futures.ThreadPoolExecutor(1) as thread:
+    compiled = thread.submit(step.compile, state, frozen, batch)
+    yield
+    compiled.result()
 
 
 def _train(
   config: Config,
-  networks: Networks,
+  train_step: PmapStep,
   plan: Plan,
   state: TrainState,
-  frozen: Frozen,
   judge: Judge,
   checkpoints: Checkpoints,
 ) -> tuple[TrainState, dict[str, Any]]:
@@ -165,16 +190,14 @@ def _train(
     The last state and its evaluation.
   """
   settings, first = config.run, int(state.step)
-  train_step = pmap_step(make_train_step(config, networks))
-  state = replicate(state)
   batches = _train_batches(config, plan.training, first)
   goes_on = checkpoints.latest_step() is not None
-  best = Best(config, networks, judge.workdir, goes_on)
+  best = Best(config, judge.networks, judge.workdir, goes_on)
   reader = Reader(config, plan.training, checkpoints, judge.workdir, first)
   logger, asked = reader.logger, None
   with contextlib.closing(reader), Stopping() as stopping:
     for step in range(first + 1, settings.steps + 1):
-      state, metrics = train_step(state, frozen, next(batches))
+      state, metrics = train_step(state, judge.frozen, next(batches))
       reader.after(step, state, metrics)
       last, score = step == settings.steps, None
       if step % settings.eval_every == 0 and not last:

@@ -17,7 +17,24 @@ AXIS = "batch"
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
-def pmap_step(step: Step, devices: Sequence[jax.Device] | None = None) -> Step:
+class PmapStep:
+  """A step on all devices, see `pmap_step`."""
+
+  def __init__(self, mapped: Any, n: int):
+    self._mapped, self._n = mapped, n
+
+  def __call__(self, state: Any, frozen: Any, batch: Any) -> tuple[Any, Any]:
+    return self._mapped(state, frozen, split(batch, self._n))
+
+  def compile(self, state: Any, frozen: Any, batch: Any) -> None:
+    """Compiles for what lies on devices as these arrays do, and runs nothing;
+    the first call then finds it."""
+    self._mapped.lower(state, frozen, split(batch, self._n)).compile()
+
+
+def pmap_step(
+  step: Step, devices: Sequence[jax.Device] | None = None
+) -> PmapStep:
   """The step on all devices by `jax.pmap`; its first argument is donated.
 
   Args:
@@ -39,7 +56,7 @@ def pmap_step(step: Step, devices: Sequence[jax.Device] | None = None) -> Step:
     devices=devices or all_devices(),
     donate_argnums=0,
   )
-  return lambda state, frozen, batch: mapped(state, frozen, split(batch, n))
+  return PmapStep(mapped, n)
 
 
 def shard_map_step(
