@@ -2,8 +2,8 @@
 
 `count` reads the shapes of all products (convolutions, matrix products) in a
 program: their operations, and the bytes of their operands and results, each
-array once, as if everything else were fused into them. `rates` measures what
-plain products and a copy reach here.
+array once, as if everything else were fused into them. `make_roof` measures
+what plain products and a copy reach here.
 """
 
 import math
@@ -109,26 +109,43 @@ def _walk(program: Any, origin: dict[Any, Any], found: dict[int, int]) -> float:
 
 # Rates.
 
-SIDE, CHANNELS, MATRIX, COPIED = 64, 512, 2048, 1 << 26
+KINDS = ("convolution", "matrix", "copy")
+CHANNELS = 512
 
 
-def operations(kind: str) -> float:
-  """Operations of `plain` of a kind; bytes of the copy."""
-  return {
-    "convolution": 2.0 * 9 * CHANNELS**2 * SIDE**2,
-    "matrix": 2.0 * MATRIX**3,
-    "copy": 2.0 * 4 * COPIED,
-  }[kind]
+class Sizes(NamedTuple):
+  """What is measured: of a few milliseconds, which waiting does not hide."""
+
+  batch: int
+  """Of 64 x 64 maps of `CHANNELS`."""
+  matrix: int
+  """Rows and columns."""
+  copied: int
+  """Numbers."""
+
+  def operations(self, kind: str) -> float:
+    """Operations of a kind; numbers that the copy reads and writes."""
+    return {
+      "convolution": 2.0 * 9 * CHANNELS**2 * 64**2 * self.batch,
+      "matrix": 2.0 * self.matrix**3,
+      "copy": 2.0 * self.copied,
+    }[kind]
 
 
-def in_jax(kind: str) -> Callable[[], Any]:
-  """A plain product, or a copy, of float32 by XLA."""
+ON_CPU = Sizes(1, 2048, 1 << 26)
+ON_ACCELERATORS = Sizes(64, 8192, 1 << 29)
+
+
+def in_jax(kind: str, dtype: str) -> tuple[Callable[[], Any], Sizes]:
+  """A plain product, or a copy, by XLA."""
   import jax
   import jax.numpy as jnp
 
+  cpu = jax.default_backend() == "cpu"
+  sizes = ON_CPU if cpu else ON_ACCELERATORS
   if kind == "convolution":
-    x = jnp.ones((1, SIDE, SIDE, CHANNELS))
-    kernel = jnp.ones((3, 3, CHANNELS, CHANNELS))
+    x = jnp.ones((sizes.batch, 64, 64, CHANNELS), dtype)
+    kernel = jnp.ones((3, 3, CHANNELS, CHANNELS), dtype)
 
     def run(x: Any, kernel: Any) -> Any:
       numbers = ("NHWC", "HWIO", "NHWC")
@@ -138,45 +155,63 @@ def in_jax(kind: str) -> Callable[[], Any]:
 
     arguments: tuple[Any, ...] = (x, kernel)
   elif kind == "matrix":
-    arguments = (jnp.ones((MATRIX, MATRIX)),) * 2
+    arguments = (jnp.ones((sizes.matrix,) * 2, dtype),) * 2
     run = jnp.matmul
   else:
-    arguments = (jnp.ones(COPIED),)
+    arguments = (jnp.ones(sizes.copied, dtype),)
 
     def run(x: Any) -> Any:  # type: ignore[misc]
       return x + 1
 
   compiled = jax.jit(run)
-  return lambda: jax.block_until_ready(compiled(*arguments))
+  return lambda: jax.block_until_ready(compiled(*arguments)), sizes
 
 
-def in_torch(kind: str, device: str) -> Callable[[], Any]:
+def in_torch(kind: str, dtype: str) -> tuple[Callable[[], Any], Sizes]:
   """The same by PyTorch."""
   import torch
 
+  cuda = torch.cuda.is_available()
+  sizes = ON_ACCELERATORS if cuda else ON_CPU
+  options = {
+    "device": "cuda" if cuda else "cpu",
+    "dtype": getattr(torch, dtype),
+  }
   if kind == "convolution":
-    x = torch.ones(1, CHANNELS, SIDE, SIDE, device=device)
-    kernel = torch.ones(CHANNELS, CHANNELS, 3, 3, device=device)
-    return lambda: torch.nn.functional.conv2d(x, kernel, padding=1)
-  if kind == "matrix":
-    x = torch.ones(MATRIX, MATRIX, device=device)
-    return lambda: x @ x
-  x = torch.ones(COPIED, device=device)
-  return lambda: x + 1
+    x = torch.ones(sizes.batch, CHANNELS, 64, 64, **options)
+    kernel = torch.ones(CHANNELS, CHANNELS, 3, 3, **options)
+  elif kind == "matrix":
+    x = torch.ones(sizes.matrix, sizes.matrix, **options)
+  else:
+    x = torch.ones(sizes.copied, **options)
+
+  def run() -> None:
+    if kind == "convolution":
+      torch.nn.functional.conv2d(x, kernel, padding=1)
+    elif kind == "matrix":
+      torch.matmul(x, x)
+    else:
+      torch.add(x, 1)
+    if cuda:
+      torch.cuda.synchronize()
+
+  return run, sizes
 
 
 def make_roof(
-  library: str, device: str = "cpu"
+  library: str, dtype: str
 ) -> tuple[Callable[[], Any], dict[str, Any]]:
-  """All three, each at its best of five; the facts are their rates."""
+  """All three, each at its best of five; the facts are their rates, of the copy
+  in bytes."""
   rates = {}
-  for kind in ("convolution", "matrix", "copy"):
-    run = in_jax(kind) if library == "jax" else in_torch(kind, device)
+  for kind in KINDS:
+    run, sizes = (in_jax if library == "jax" else in_torch)(kind, dtype)
     run()
     times = []
     for _ in range(5):
       began = time.perf_counter()
       run()
       times.append(time.perf_counter() - began)
-    rates[kind] = operations(kind) / min(times)
+    rates[kind] = sizes.operations(kind) / min(times)
+  rates["copy"] *= {"float32": 4, "bfloat16": 2}[dtype]
   return run, {"rates": rates}

@@ -100,10 +100,7 @@ def make_torch(case: Case) -> tuple[Callable[[], Any], dict[str, Any]]:
 def make(side: str, kind: str, **case: Any) -> Any:
   """One side of a row; see `timing.serve`."""
   if kind == "roof":
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return bounds.make_roof(side, device if side == "torch" else "cpu")
+    return bounds.make_roof(side, case["dtype"])
   if kind == "check":
     return (lambda: None), {"difference": difference(**case)}
   return {"jax": make_jax, "torch": make_torch}[side](Case(kind, **case))
@@ -158,11 +155,11 @@ def rows(options: Any) -> Iterator[Case]:
         yield Case(kind, size, batch, options.dtype, options.depthwise)
 
 
-def roof(sides: list[str]) -> dict[str, float]:
-  """The best rates of any side."""
+def roof(sides: list[str], dtype: str) -> dict[str, float]:
+  """The best rates of any side, with numbers of a type."""
   found: dict[str, float] = {}
   for side in sides:
-    process = timing.Side(__file__, side, {"kind": "roof"})
+    process = timing.Side(__file__, side, {"kind": "roof", "dtype": dtype})
     process.close()
     for kind, rate in process.facts["rates"].items():
       found[kind] = max(rate, found.get(kind, 0))
@@ -232,7 +229,7 @@ def main() -> None:
   timing.say(head)
   if options.baseline and not options.no_check:
     check(max(options.sizes or (1024,)))
-  rates, done = roof(sides), []
+  rates, done = roof(sides, options.dtype), []
   print(told(rates) + "\n")
   timing.heading(
     *("row", "batch", "ms", "baseline ms", "ratio", "CPU ratio", "Gop", "GB"),

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # two sides, one GPU
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "numpy")
 
 Make = Callable[..., tuple[Callable[[], Any], dict[str, Any]]]
@@ -75,7 +76,7 @@ class Side:
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
-      env=os.environ | {"PYTHONPATH": path},
+      env=SHARED | os.environ | {"PYTHONPATH": path},
     )
     self.facts = self._hear()
 

@@ -237,8 +237,10 @@ def main() -> None:
   sides = ["jax", "torch"] if options.baseline else ["jax"]
   head = timing.header(timing.device())
   timing.say(head)
-  rates, done = networks.roof(sides), []
-  print(networks.told(rates) + "\n")
+  rates = {dtype: networks.roof(sides, dtype) for dtype in options.dtypes}
+  done = []
+  for dtype, found in rates.items():
+    print(f"{dtype}: {networks.told(found)}\n")
   timing.heading(*COLUMNS)
   for batch, dtype in itertools.product(options.batches, options.dtypes):
     case = {"size": options.size, "batch": batch, "dtype": dtype}
@@ -246,7 +248,7 @@ def main() -> None:
     shared = case | {"tf32": options.tf32}
     found = timing.compare(__file__, sides, shared, options)
     times = caches(case) if options.caches else {}
-    least = networks.bound(found["jax"], rates)
+    least = networks.bound(found["jax"], rates[dtype])
     done.append({"case": shared, "bound_s": least, "start": times} | found)
     row(case, found, least, times)
   timing.save(options.json, head, {"rates": rates, "rows": done})
