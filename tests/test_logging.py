@@ -44,6 +44,16 @@ def test_a_line_says_how_fast_and_how_long_still(tmp_path, capsys):
   assert seconds == pytest.approx(9 * 4 / rate, abs=1)
 
 
+def test_a_rate_is_of_when_steps_are_given_not_read(tmp_path):
+  """The last step is read at once, the others a step late."""
+  with logger(tmp_path) as log:
+    times = [log.clock() + k for k in range(4)]
+    for step, at in enumerate(times[1:], 1):
+      log.step(step, {"loss": 0.5}, at)
+  rates = [row["train/images_per_second"] for row in entries(tmp_path)]
+  assert rates == pytest.approx([4, 4, 4], rel=0.05)
+
+
 def test_pauses_do_not_count(tmp_path):
   with logger(tmp_path) as log:
     with log.paused():

@@ -69,7 +69,8 @@ class Logger:
     self.batch_size = batch_size
     self.log_every = log_every
     self.active = jax.process_index() == 0
-    self._rate_from = (first_step, time.perf_counter())
+    self._paused = 0.0
+    self._rate_from = (first_step, self.clock())
     self._bar: Any = None
     self._boards = boards
     self._failed: set[str] = set()
@@ -85,8 +86,21 @@ class Logger:
         total=steps, initial=first_step, unit="step", dynamic_ncols=True
       )
 
-  def step(self, step: int, metrics: dict[str, Any]) -> None:
-    """One training step is done; `metrics` are arrays that are ready soon."""
+  def clock(self) -> float:
+    """Seconds, without those of pauses."""
+    return time.perf_counter() - self._paused
+
+  def step(
+    self, step: int, metrics: dict[str, Any], at: float | None = None
+  ) -> None:
+    """One training step is done; `metrics` are arrays that are ready soon.
+
+    Args:
+      step: its number, from 1.
+      metrics: its numbers.
+      at: what `clock` said when it was given to the devices; the steps between
+        two such times are what the rate counts. Now, if None.
+    """
     if not self.active:
       return
     if self._bar is not None:
@@ -94,7 +108,9 @@ class Logger:
     if step % self.log_every and step != self.steps:
       return
     values = {name: float(value) for name, value in metrics.items()}
-    values["images_per_second"] = self._rate(step)
+    values["images_per_second"] = self._rate(
+      step, self.clock() if at is None else at
+    )
     self.write(step, values, "train")
     text = " ".join(
       f"{name} {values[name]:.4g}"
@@ -165,8 +181,7 @@ class Logger:
     """What happens inside does not count in the rate of images per second."""
     began = time.perf_counter()
     yield
-    since, then = self._rate_from
-    self._rate_from = (since, then + time.perf_counter() - began)
+    self._paused += time.perf_counter() - began
 
   def close(self) -> None:
     """Closes the files and the bar."""
@@ -178,11 +193,10 @@ class Logger:
       with self.tried(type(board).__name__):
         board.close()
 
-  def _rate(self, step: int) -> float:
+  def _rate(self, step: int, at: float) -> float:
     since, then = self._rate_from
-    now = time.perf_counter()
-    self._rate_from = (step, now)
-    return (step - since) * self.batch_size / max(now - then, 1e-9)
+    self._rate_from = (step, at)
+    return (step - since) * self.batch_size / max(at - then, 1e-9)
 
 
 def _is_terminal() -> bool:

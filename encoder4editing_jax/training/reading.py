@@ -46,7 +46,7 @@ class Reader:
     self._profile = Profile(config, workdir, first_step, self.logger.say)
     self._config, self._source = config, source
     self._checkpoints = checkpoints
-    self._pending: tuple[int, dict[str, Any]] | None = None
+    self._pending: tuple[int, dict[str, Any], float] | None = None
     self._penalty: dict[str, Any] = {}
 
   def after(self, step: int, state: Any, metrics: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Reader:
     if (step - 1) % every == 0 and "r1" in metrics:
       self._penalty = {"r1": metrics["r1"]}
     self.catch_up()
-    self._pending = (step, metrics | self._penalty)
+    self._pending = (step, metrics | self._penalty, self.logger.clock())
 
   def catch_up(self) -> None:
     """Waits for the newest step, and reads it too.
@@ -76,11 +76,11 @@ class Reader:
     """
     if self._pending is None:
       return
-    step, metrics = self._pending
+    step, metrics, given = self._pending
     self._pending = None
     saved = self._checkpoints.latest_step()
     stop_if_lost(self._config, self._source, step, metrics, saved=saved)
-    self.logger.step(step, metrics)
+    self.logger.step(step, metrics, given)
 
   def close(self) -> None:
     """Ends the profile and the log."""
