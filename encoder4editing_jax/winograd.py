@@ -46,7 +46,9 @@ def conv(
   """
   if not _fits(x, kernel):
     return _plain(x, kernel)
-  return conv3x3.bind(*_on_same_devices(x, kernel))
+  precision = jax.config.jax_default_matmul_precision
+  both = _on_same_devices(x, kernel)
+  return conv3x3.bind(*both, back=False, precision=precision)
 
 
 def _on_same_devices(*arrays: Array) -> list[Array]:
@@ -55,9 +57,15 @@ def _on_same_devices(*arrays: Array) -> list[Array]:
   own = [_varying(x) for x in arrays]
   axes = frozenset().union(*own)
   return [
-    jax.lax.pcast(x, tuple(axes - has), to="varying") if axes - has else x
+    _vary(x, tuple(axes - has)) if axes - has else x
     for x, has in zip(arrays, own, strict=True)
   ]
+
+
+def _vary(x: Array, axes: tuple[str, ...]) -> Array:
+  if hasattr(jax.lax, "pcast"):
+    return jax.lax.pcast(x, axes, to="varying")
+  return jax.lax.pvary(x, axes)  # before JAX 0.9
 
 
 def _varying(x: Array) -> frozenset[str]:
@@ -91,12 +99,24 @@ def _parts(x: Array) -> tuple[int, int]:
   return _divisor(b, PART // (h * w)), 2 * _divisor(h // 2, PART // (2 * w))
 
 
-def _plain(x: Array, kernel: Array) -> Array:
-  return phases.conv(x, kernel, 1)
+def _plain(x: Array, kernel: Array, back: bool = False) -> Array:
+  """As JAX has it; `back` is the gradient to the map, of the result's."""
+  if not back:
+    return phases.conv(x, kernel, 1)
+  maps = jax.typeof(x).update(shape=(*x.shape[:3], kernel.shape[2]))
+  convolve = functools.partial(phases.conv, kernel=kernel, pad=1)
+  return jax.linear_transpose(convolve, maps)(x)[0]
 
 
-def _on_cpu(x: Array, kernel: Array) -> Array:
-  return minimal(x, kernel) if _pays(x, kernel) else _plain(x, kernel)
+def _on_cpu(x: Array, kernel: Array, back: bool = False) -> Array:
+  if not _pays(x, kernel):
+    return _plain(x, kernel, back)
+  return minimal(x, _turned(kernel) if back else kernel)
+
+
+def _turned(kernel: Array) -> Array:
+  """A convolution with it is the gradient to the map."""
+  return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
 def minimal(
@@ -149,27 +169,49 @@ def _outputs(m0: Array, m1: Array, m2: Array, m3: Array) -> tuple[Array, Array]:
 
 
 conv3x3 = Primitive("conv3x3")
-"""`conv` as one operation, whose form is chosen when a program is lowered."""
+"""`conv` as one operation, whose form is chosen when a program is lowered.
+
+`back` is its gradient to the map; `precision` the one that was asked for, as in
+`jax.default_matmul_precision`."""
 
 
 @conv3x3.def_abstract_eval
-def _shape(x: Any, kernel: Any) -> ShapedArray:
-  return x.update(shape=(*x.shape[:3], kernel.shape[3]))
+def _shape(x: Any, kernel: Any, *, back: bool, precision: Any) -> ShapedArray:
+  del precision
+  channels = kernel.shape[2 if back else 3]
+  weak = x.weak_type and kernel.weak_type
+  return x.update(shape=(*x.shape[:3], channels), weak_type=weak)
+
+
+def _computed(
+  x: Array, kernel: Array, *, back: bool, precision: Any, form: Any
+) -> Array:
+  with jax.default_matmul_precision(precision):
+    return form(x, kernel, back)
 
 
 @conv3x3.def_impl
-@jax.jit
-def _at_once(x: Array, kernel: Array) -> Array:
+@functools.partial(jax.jit, static_argnames=("back", "precision"))
+def _at_once(x: Array, kernel: Array, **how: Any) -> Array:
   # Not the primitive: where nothing is compiled this would call itself.
-  return jax.lax.platform_dependent(x, kernel, cpu=_on_cpu, default=_plain)
+  cpu, default = (
+    functools.partial(_computed, form=form, **how) for form in (_on_cpu, _plain)
+  )
+  return jax.lax.platform_dependent(x, kernel, cpu=cpu, default=default)
 
 
-def _to_map(g: Array, _: Any, kernel: Array) -> Array:
-  return conv3x3.bind(g, kernel[::-1, ::-1].swapaxes(2, 3))
+def _to_map(
+  g: Array, _: Any, kernel: Array, *, back: bool, precision: Any
+) -> Array:
+  return conv3x3.bind(g, kernel, back=not back, precision=precision)
 
 
-def _to_kernel(g: Array, x: Array, kernel: Any) -> Array:
+def _to_kernel(
+  g: Array, x: Array, kernel: Any, *, back: bool, precision: Any
+) -> Array:
   """Plain; where it is long, by some rows of one example at a time."""
+  if back:
+    g, x = x, g
   (b, h, w, _), shape = x.shape, kernel.aval.shape
   rows = _divisor(h, PART // w)
   short = h * w * math.prod(shape) < PRODUCTS
@@ -188,24 +230,32 @@ def _to_kernel(g: Array, x: Array, kernel: Any) -> Array:
     return sum(rest, first)
 
   at_once = functools.partial(part, pad=1)
-  if short or not 1 < b * h // rows <= PARTS:
-    return at_once(g, x)
-  return jax.lax.platform_dependent(g, x, cpu=in_parts, default=at_once)
+  with jax.default_matmul_precision(precision):
+    if short or not 1 < b * h // rows <= PARTS:
+      return at_once(g, x)
+    return jax.lax.platform_dependent(g, x, cpu=in_parts, default=at_once)
 
 
-def _batched(arguments: Any, axes: Any) -> tuple[Array, int]:
+def _batched(
+  arguments: Any, axes: Any, *, back: bool, precision: Any
+) -> tuple[Array, int]:
   x, kernel = arguments
+  how = {"back": back, "precision": precision}
+  plain: Any = functools.partial(_computed, form=_plain, **how)
   if axes[1] is not None:
-    return jax.vmap(_plain, axes)(x, kernel), 0
+    return jax.vmap(plain, axes)(x, kernel), 0
   x = jnp.moveaxis(x, axes[0], 0)
-  y = conv(x.reshape(-1, *x.shape[2:]), kernel)
+  whole = x.reshape(-1, *x.shape[2:])
+  y = conv3x3.bind(whole, kernel, **how) if x.size else plain(whole, kernel)
   return y.reshape(*x.shape[:2], *y.shape[1:]), 0
 
 
 ad.defbilinear(conv3x3, _to_map, _to_kernel)
 batching.primitive_batchers[conv3x3] = _batched
 for _platform, _form in ((None, _plain), ("cpu", _on_cpu)):
-  _lowering = mlir.lower_fun(_form, multiple_results=False)
+  _lowering = mlir.lower_fun(
+    functools.partial(_computed, form=_form), multiple_results=False
+  )
   mlir.register_lowering(conv3x3, _lowering, _platform)
 
 
@@ -215,4 +265,5 @@ def written_out(equation: Any, platform: str = "") -> Any:
   arrays = (
     jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars
   )
-  return jax.make_jaxpr(form)(*arrays).jaxpr
+  compute = functools.partial(_computed, form=form, **equation.params)
+  return jax.make_jaxpr(compute)(*arrays).jaxpr

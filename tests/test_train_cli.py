@@ -226,6 +226,20 @@ def test_sigterm_saves_and_the_same_command_goes_on(card, cache, tmp_path):
   assert "the same command goes on from step" in said
 
 
+def test_an_end_while_faces_are_drawn_does_not_wait_for_the_compiler(tmp_path):
+  flags = ("--config", "toy", "--workdir", tmp_path / "run")
+  flags += ("--data.rendered_images", 20_000)
+  with start(*flags) as process:
+    assert wait_for(process, "drawing faces")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    said = process.communicate(timeout=300)[1]
+  assert time.monotonic() - began < 8
+  assert process.returncode == 130, said
+  assert said.strip() == "interrupted; no file is half written"
+
+
 @pytest.mark.slow
 def test_a_second_signal_ends_at_once(card, tmp_path):
   """Though XLA compiles: there is no step to finish for a long time."""

@@ -181,15 +181,52 @@ def test_only_they_do():
   assert parts(33, *LONG[1:]) == 1  # too many to compile
 
 
-def test_other_devices_take_gradients_to_kernels_at_once():
-  x, kernel = draw(*LONG), kernel_for(32, 216)
-  traced = jax.jit(jax.grad(lambda k: plain_sum(x, k))).trace(kernel)
-  text = traced.lower(lowering_platforms=("tpu",)).as_text()
-  assert text.count("stablehlo.convolution") == 1
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_other_devices_do_what_jax_would(platform):
+  """Both gradients too: word for word the same program."""
+
+  def program(convolve):
+    def loss(x, kernel):
+      return (convolve(x, kernel) ** 2).sum()
+
+    gradients = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    traced = gradients.trace(draw(*LONG), kernel_for(32, 216))
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    lines = (line.strip() for line in text.splitlines())
+    return sorted(
+      line.split(" = ")[1].split("(")[0] + line.split(") ")[-1]
+      for line in lines
+      if "stablehlo.convolution" in line or "stablehlo.transpose" in line
+    )
+
+  assert program(winograd.conv) == program(plain)
 
 
-def plain_sum(x, kernel):
-  return winograd.conv(x, kernel).sum()
+@pytest.mark.parametrize("channels", [8, 128])
+def test_precision_is_what_was_asked_for(channels):
+  """Also inside of a function, which is over when a program is lowered."""
+
+  def convolve(x, kernel):
+    with jax.default_matmul_precision("float32"):
+      return winograd.conv(x, kernel).sum()
+
+  with jax.default_matmul_precision("bfloat16"):
+    gradients = jax.jit(jax.grad(convolve, (0, 1)))
+    shape = (*WIDE[:3], channels)
+    traced = gradients.trace(draw(*shape), kernel_for(channels, channels))
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
+  found = [x for x in text.splitlines() if "stablehlo.convolution" in x]
+  assert len(found) == 2
+  assert all(line.count("HIGHEST") == 2 for line in found), found
+
+
+def test_weak_types_stay_weak_only_together():
+  x, kernel = jnp.full(WIDE, 1.0), jnp.full((3, 3, 128, 4), 1.0)
+  assert x.weak_type
+  weak = jax.eval_shape(winograd.conv, x, kernel).weak_type
+  assert weak == jax.eval_shape(plain, x, kernel).weak_type
+  strong = jax.eval_shape(winograd.conv, x, kernel_for(128, 4)).weak_type
+  assert not strong
 
 
 def test_second_derivatives_of_gradients_in_parts():

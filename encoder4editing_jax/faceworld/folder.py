@@ -20,6 +20,8 @@ from encoder4editing_jax.faceworld.renderer import (
   sample,
 )
 
+QUICK = 1  # of zlib: a fifth larger, in less than half the time
+
 
 def write_images(
   folder: str | Path, n: int, seed: int = 0, size: int = 64
@@ -39,7 +41,7 @@ def write_images(
   bytes_ = np.asarray(images * 127.5 + 128).clip(0, 255).astype(np.uint8)
   paths = [folder / f"face_{i:05d}.png" for i in range(n)]
   for path, pixels in zip(paths, bytes_, strict=True):
-    Image.fromarray(pixels).save(path, compress_level=1)
+    Image.fromarray(pixels).save(path, compress_level=QUICK)
   table = {
     path.name: {
       name: round(float(value), 6)
@@ -84,5 +86,5 @@ def write_sources(
     image = Image.fromarray(pixels)
     if task == "segmentation":  # to viewers the ids are colours
       image.putpalette(bytes(value for c in LABEL_COLOURS for value in c))
-    image.save(path)
+    image.save(path, compress_level=QUICK)
   return paths

@@ -91,7 +91,10 @@ def sample(
 ) -> tuple[
   Float[Array, "n size size 3"], Float[Array, "n k"], Float[Array, "n d"]
 ]:
-  """`n` random faces: images, attributes and codes, the same for a seed."""
+  """`n` random faces: images, attributes and codes, the same for a seed.
+
+  They pass through the host: not within `jax.jit`.
+  """
   z = codes(seed, n)
   truth = in_chunks(attributes, z)
   return in_chunks(partial(render, size=size), truth), truth, z

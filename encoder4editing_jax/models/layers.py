@@ -244,12 +244,13 @@ class BatchNorm(nnx.Module):
 
   def _batch_statistics(self, x: Float[Array, "*b c"]) -> tuple[Array, Array]:
     axes = tuple(range(x.ndim - 1))
-    devices = jax.lax.axis_size(self.axis_name) if self.axis_name else 1
-    n = x.size // x.shape[-1] * devices
+    n = x.size // x.shape[-1]
 
     def over_devices(v: Array) -> Array:
-      return v if devices == 1 else jax.lax.pmean(v, self.axis_name)
+      return v if self.axis_name is None else jax.lax.pmean(v, self.axis_name)
 
+    if self.axis_name is not None:
+      n = n * jax.lax.axis_size(self.axis_name)
     mean = over_devices(x.mean(axes))
     centred = x - mean.reshape((1,) * len(axes) + (-1,))
     var = over_devices((centred**2).mean(axes))

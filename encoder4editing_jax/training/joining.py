@@ -3,10 +3,13 @@
 import dataclasses
 import os
 import sys
+import threading
 
 from encoder4editing_jax.config import ConfigError
 
 AUTO = "auto"
+COMPILING = "compiling"
+"""Names the thread that compiles the step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +54,16 @@ class Hosts:
 
 
 def leave(status: int) -> int:
-  """Gives back an exit status, or, among several processes, ends with it.
+  """Gives back an exit status, or ends with it where Python would wait.
 
   A process that failed ends at once: at the end Python would wait for the
+  compiler (`parallel.PmapStep.compile`), and, among several processes, for the
   others, and they for it.
   """
   jax = sys.modules.get("jax")  # without it no others were met
-  if status and jax and jax.distributed.is_initialized():
+  met = jax and jax.distributed.is_initialized()
+  compiling = any(t.name.startswith(COMPILING) for t in threading.enumerate())
+  if status and (met or compiling):
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -13,7 +13,6 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +102,12 @@ def run(
     check_room(state, checkpoints)
     state, frozen = _placed(config, networks, state)
     step = pmap_step(make_train_step(config, networks))
-    with _compiling(step, state, frozen, config):
-      plan = render_missing(plan, config, workdir)
-      agree({"images": plan.names()})
-      if is_first():
-        save_config(config, workdir)
-      _announce(config, networks, plan, state)
+    _compile_beside(step, state, frozen, config)
+    plan = render_missing(plan, config, workdir)
+    agree({"images": plan.names()})
+    if is_first():
+      save_config(config, workdir)
+    _announce(config, networks, plan, state)
     judge = Judge(config, networks, plan, frozen, workdir)
     state, results = _train(config, step, plan, state, judge, checkpoints)
   export(config, networks, state, workdir / EXPORTED)
@@ -158,22 +157,16 @@ def _placed(
   return replicate(state), replicate(frozen)
 
 
-@contextlib.contextmanager
-def _compiling(
+def _compile_beside(
   step: PmapStep, state: TrainState, frozen: Frozen, config: Config
-) -> Iterator[None]:
-  """Compiles the step beside what is done within; not on several hosts, whose
-  programs have to come in one order."""
-  if jax.process_count() > 1:
-    yield
-    return
-  batch = {
-    k: np.empty(v.shape, v.dtype) for k, v in batch_shapes(config).items()
-  }
-  with futures.ThreadPoolExecutor(1) as thread:
-    compiled = thread.submit(step.compile, state, frozen, batch)
-    yield
-    compiled.result()
+) -> None:
+  """Begins to compile the step; not on several hosts, whose programs have to
+  come in one order."""
+  if jax.process_count() == 1:
+    shapes = batch_shapes(config)
+    step.compile(
+      state, frozen, {k: np.empty(v.shape, v.dtype) for k, v in shapes.items()}
+    )
 
 
 def _train(

@@ -6,11 +6,14 @@ and frozen networks are the same on every device, batches are split.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+
+from encoder4editing_jax.training.joining import COMPILING
 
 AXIS = "batch"
 
@@ -22,14 +25,25 @@ class PmapStep:
 
   def __init__(self, mapped: Any, n: int):
     self._mapped, self._n = mapped, n
-
-  def __call__(self, state: Any, frozen: Any, batch: Any) -> tuple[Any, Any]:
-    return self._mapped(state, frozen, split(batch, self._n))
+    self._compiling: futures.Future[Any] | None = None
 
   def compile(self, state: Any, frozen: Any, batch: Any) -> None:
-    """Compiles for what lies on devices as these arrays do, and runs nothing;
-    the first call then finds it."""
-    self._mapped.lower(state, frozen, split(batch, self._n)).compile()
+    """Compiles beside what the caller does next, and runs nothing.
+
+    The first call waits for it, and raises what it raises. It is for arguments
+    that lie on devices as these do. Whoever never calls can leave: at the end
+    Python waits for the compiler, which `os._exit` does not.
+    """
+    lowered = self._mapped.lower(state, frozen, split(batch, self._n))
+    thread = futures.ThreadPoolExecutor(1, COMPILING)
+    self._compiling = thread.submit(lowered.compile)
+    thread.shutdown(wait=False)
+
+  def __call__(self, state: Any, frozen: Any, batch: Any) -> tuple[Any, Any]:
+    if self._compiling:
+      self._compiling.result()
+      self._compiling = None
+    return self._mapped(state, frozen, split(batch, self._n))
 
 
 def pmap_step(
@@ -82,6 +96,7 @@ def mean(tree: Any) -> Any:
   """The mean over all shards, inside a step.
 
   That of a single one is left out: XLA:CPU would copy every gradient for it.
+  Then nothing says to checks of replication that shards agree.
   """
   return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(tree, AXIS)
 
