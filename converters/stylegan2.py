@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from encoder4editing_jax import ops
+from encoder4editing_jax import phases
 from encoder4editing_jax.converters import notes, table as tables
 from encoder4editing_jax.converters.sources import Source
 from encoder4editing_jax.converters.table import (
@@ -24,7 +24,7 @@ from encoder4editing_jax.models.stylegan2 import Generator
 
 W_AVG_SAMPLES = 10_000
 W_AVG_SEED = 0
-FILTER: np.ndarray = np.outer(ops.FIR, ops.FIR).astype(np.float32)
+FILTER: np.ndarray = np.outer(phases.FIR, phases.FIR).astype(np.float32)
 _USUAL_BASES = (32768, 16384)  # configurations F and E
 
 MODULATED = Layout(

@@ -5,7 +5,7 @@ Pure functions, channels last. Images are `[b h w c]`, convolution kernels
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,9 +14,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import phases, winograd
+from encoder4editing_jax.resampling import (  # noqa: F401 (names of ours)
+  adaptive_avg_pool,
+  nearest_index,
+  resize_align_corners,
+  resize_nearest,
+)
 
-FIR = (0.125, 0.375, 0.375, 0.125)  # [1 3 3 1], the filter of StyleGAN2
 EPSILON = 1e-8
+NARROW = 128
+"""Channels of maps up to which GPUs upsample by one convolution."""
 
 
 def pixel_norm(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
@@ -110,7 +117,7 @@ def blur(
   x: Float[Array, "b h w c"], pad: tuple[int, int], gain: float = 1.0
 ) -> Float[Array, "b h2 w2 c"]:
   """Filters with `[1 3 3 1]` on both axes; `gain` multiplies the result."""
-  return upfirdn2d(x, np.array(FIR) * math.sqrt(gain), pad=pad)
+  return upfirdn2d(x, np.array(phases.FIR) * math.sqrt(gain), pad=pad)
 
 
 def upsample2d(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
@@ -138,7 +145,7 @@ def upsample2d(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
 
 def downsample2d(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
   """Halves both sides with the filter `[1 3 3 1]`."""
-  return upfirdn2d(x, np.array(FIR), down=2, pad=(1, 1))
+  return upfirdn2d(x, np.array(phases.FIR), down=2, pad=(1, 1))
 
 
 def modulated_conv2d(
@@ -208,7 +215,12 @@ def _scaled_conv(
 
   if len(kernel) == up == down == 1:  # to colours: few weights, large maps
     return jax.lax.platform_dependent(
-      x, kernel, scale, cpu=scaled_weights, default=scaled_maps
+      x,
+      kernel,
+      scale,
+      cpu=scaled_weights,
+      cuda=scaled_weights,
+      default=scaled_maps,
     )
   return scaled_maps(x, kernel, scale)
 
@@ -232,65 +244,11 @@ def _upsampled_conv(
   def apart(x: Array, kernel: Array) -> Array:
     return blur(phases.transposed_conv(x, kernel), (1, 1), gain=4.0)
 
+  narrow = kernel.shape[2] <= NARROW
   return jax.lax.platform_dependent(
-    x, kernel, cpu=phases.transposed_conv_blurred, default=apart
+    x,
+    kernel,
+    cpu=phases.transposed_conv_blurred,
+    cuda=phases.transposed_conv_folded if narrow else apart,
+    default=apart,
   )
-
-
-def _align_corners_matrix(n_in: int, n_out: int) -> np.ndarray:
-  """Rows interpolate linearly between samples; the ends map to the ends."""
-  source = np.arange(n_out) * ((n_in - 1) / max(n_out - 1, 1))
-  distance = np.abs(source[:, None] - np.arange(n_in)[None])
-  return np.maximum(1 - distance, 0)
-
-
-def _adaptive_pool_matrix(n_in: int, n_out: int) -> np.ndarray:
-  """Row i averages the samples floor(i n / m) to ceil((i + 1) n / m) - 1."""
-  i = np.arange(n_out)
-  start: np.ndarray = i * n_in // n_out
-  stop: np.ndarray = -(-(i + 1) * n_in // n_out)
-  k = np.arange(n_in)
-  window = (k >= start[:, None]) & (k < stop[:, None])
-  return window / window.sum(1, keepdims=True)
-
-
-def _resample(
-  x: Array, matrix: Callable[[int, int], np.ndarray], size: tuple[int, int]
-) -> Array:
-  for axis, n in zip((1, 2), size, strict=True):
-    if x.shape[axis] == n:
-      continue
-    weights = jnp.asarray(matrix(x.shape[axis], n), jnp.float32)
-    y = jnp.tensordot(x, weights, ((axis,), (1,)), precision="highest")
-    x = jnp.moveaxis(y, -1, axis).astype(x.dtype)
-  return x
-
-
-def resize_align_corners(
-  x: Float[Array, "b h w c"], size: tuple[int, int]
-) -> Float[Array, "b h2 w2 c"]:
-  """Bilinear resize in which corner pixels stay corner pixels."""
-  return _resample(x, _align_corners_matrix, size)
-
-
-def adaptive_avg_pool(
-  x: Float[Array, "b h w c"], size: tuple[int, int]
-) -> Float[Array, "b h2 w2 c"]:
-  """Averages over near-equal windows; any size to any size, also enlarging."""
-  return _resample(x, _adaptive_pool_matrix, size)
-
-
-def resize_nearest(
-  x: Float[Array, "b h w c"], size: tuple[int, int]
-) -> Float[Array, "b h2 w2 c"]:
-  """Nearest neighbour with source index floor(i * in / out), as PyTorch's."""
-  for axis, n in zip((1, 2), size, strict=True):
-    x = jnp.take(x, nearest_index(x.shape[axis], n), axis=axis)
-  return x
-
-
-def nearest_index(n_in: int, n_out: int) -> np.ndarray:
-  """The sample that each of `n_out` nearest-neighbour outputs takes."""
-  scale = np.float32(n_in) / np.float32(n_out)
-  index = np.floor(np.arange(n_out, dtype=np.float32) * scale)
-  return np.minimum(index.astype(np.int64), n_in - 1)

@@ -26,6 +26,7 @@ FLOORS = (
     "config",
     "phases",
     "winograd",
+    "resampling",
     "ops",
     "compiling",
   ),

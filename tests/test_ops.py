@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encoder4editing_jax import ops
+from encoder4editing_jax import ops, phases
 
 RNG = np.random.default_rng(0)
 
@@ -60,7 +60,7 @@ def test_upfirdn2d_refuses_a_map_smaller_than_the_filter():
 
 def test_upsample2d_is_the_filter_after_zero_insertion():
   x = normal(1, 3, 5, 2)
-  fir = np.outer(ops.FIR, ops.FIR) * 4.0
+  fir = np.outer(phases.FIR, phases.FIR) * 4.0
   expected = upfirdn2d_by_definition(x, fir, 2, 1, (2, 1))
   np.testing.assert_allclose(ops.upsample2d(x), expected, atol=1e-6)
   np.testing.assert_allclose(
@@ -137,6 +137,16 @@ def test_adaptive_pooling_averages_the_windows_of_its_definition():
     for j, (left, right) in enumerate([(0, 4), (3, 7)]):
       window = x[0, top:bottom, left:right, 0].mean()
       np.testing.assert_allclose(pooled[0, i, j, 0], window, atol=1e-6)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_equal_windows_are_averaged_without_products_but_on_tpus(platform):
+  x = normal(2, 8, 6, 3)
+  pool = jax.jit(lambda x: ops.adaptive_avg_pool(x, (4, 2)))
+  text = pool.trace(x).lower(lowering_platforms=(platform,)).as_text()
+  assert ("dot_general" in text) == (platform == "tpu")
+  windows = np.asarray(x).reshape(2, 4, 2, 2, 3, 3).mean((2, 4))
+  np.testing.assert_allclose(pool(x), windows, atol=1e-6)
 
 
 def test_adaptive_pooling_to_a_multiple_repeats_pixels():

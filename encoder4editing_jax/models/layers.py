@@ -149,7 +149,7 @@ def conv(
 ) -> nnx.Conv:
   """A convolution with symmetric padding and PyTorch's initial weights."""
   init = uniform_init(kernel_size * kernel_size * in_features)
-  plain_3x3 = (kernel_size, stride, padding) == (3, 1, 1)
+  known = {(3, 1, 1): _conv_3x3, (1, 1, 0): _conv_1x1}
   return nnx.Conv(
     in_features,
     out_features,
@@ -160,9 +160,9 @@ def conv(
     kernel_init=init,
     bias_init=init,
     dtype=dtype,
-    conv_general_dilated=_conv_3x3
-    if plain_3x3
-    else jax.lax.conv_general_dilated,
+    conv_general_dilated=known.get(
+      (kernel_size, stride, padding), jax.lax.conv_general_dilated
+    ),
     rngs=rngs,
   )
 
@@ -289,3 +289,9 @@ class PReLU(nnx.Module):
   def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
     slope = self.slope[...].astype(x.dtype)
     return jnp.where(x >= 0, x, x * slope.reshape((1,) * (x.ndim - 1) + (-1,)))
+
+
+def _conv_1x1(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+  """As `jax.lax.conv_general_dilated`, for layers of stride 1: a product. For
+  maps of one pixel a GPU's convolution takes several programs."""
+  return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])

@@ -43,14 +43,6 @@ def unpack(x: Float[Array, "b h w c4"]) -> Float[Array, "b h2 w2 c"]:
   )
 
 
-def _with_fir() -> np.ndarray:
-  """`[6 3]`: taps of a row, from taps of a kernel, by the FIR filter."""
-  taps: np.ndarray = np.zeros((6, 3), np.float32)
-  for k in range(3):
-    taps[k : k + 4, k] = 2 * np.array(ops.FIR)
-  return taps
-
-
 def _neighbours() -> np.ndarray:
   """`[3 2 2 3]`: by square, phase in it, phase of the output, the tap."""
   taps: np.ndarray = np.zeros((3, 2, 2, 3), np.float32)
@@ -59,17 +51,6 @@ def _neighbours() -> np.ndarray:
       square, phase = divmod(out + k - 1, 2)
       taps[square + 1, phase, out, k] = 1
   return taps
-
-
-def upsampling_kernel(
-  kernel: Float[Array, "3 3 i o"],
-) -> Float[Array, "3 3 i o4"]:
-  """Zero insertion, a 3x3 convolution and the FIR filter, to packed maps."""
-  rows = _with_fir()
-  taps = jnp.einsum("sa,tb,abio->stio", rows, rows, kernel, precision="highest")
-  # odd taps meet samples where even outputs stand, even taps for odd ones
-  parts = [taps[1 - r :: 2, 1 - c :: 2] for r in range(2) for c in range(2)]
-  return jnp.concatenate(parts, axis=3)
 
 
 def packed_kernel(kernel: Float[Array, "3 3 i o"]) -> Float[Array, "3 3 i4 o4"]:
@@ -110,7 +91,7 @@ def _styled(
   scale = layer.modulation(style)
   gain = ops.demodulation(kernel, scale)
   if layer.up == 2:
-    full = upsampling_kernel(kernel)
+    full = phases.upsampling_kernel(kernel)
   else:
     full, scale = packed_kernel(kernel), _four(scale)
   x = x * scale[:, None, None].astype(x.dtype)
