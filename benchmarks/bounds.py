@@ -29,8 +29,13 @@ def count(function: Callable, *arguments: Any) -> Count:
   """Of all products in `function(*arguments)`; arguments may be shapes."""
   import jax
 
+  return count_traced(jax.make_jaxpr(function)(*arguments))
+
+
+def count_traced(program: Any) -> Count:
+  """Of all products in a program, a `ClosedJaxpr`."""
   found: dict[int, int] = {}
-  operations = _walk(jax.make_jaxpr(function)(*arguments).jaxpr, {}, found)
+  operations = _walk(program.jaxpr, {}, found)
   return Count(operations, sum(found.values()))
 
 

@@ -54,8 +54,9 @@ def make_jax(case: Case) -> tuple[Callable[[], Any], dict[str, Any]]:
 
   rng = np.random.RandomState(1)
   x = jax.device_put(rng.randn(*shape(case)).astype(np.float32))
-  least = bounds.count(run, state, x)
-  lowered = jax.jit(run).lower(state, x)
+  traced = jax.jit(run).trace(state, x)
+  least = bounds.count_traced(traced.jaxpr)
+  lowered = traced.lower()
   began = time.perf_counter()
   compiled = lowered.compile()
   facts = {"compile_s": time.perf_counter() - began, **least._asdict()}

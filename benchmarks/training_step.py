@@ -5,16 +5,18 @@
 The run card of FFHQ (Ranger, LPIPS, identity, discriminator with pools, all
 styles awake) on noise, with networks of drawn weights; `--size` is that of the
 generator, and images have 256 pixels. Both sides in processes of their own, in
-turn; "CPU ratio" is that of processor times. "cold" is what compiling takes,
-"warm" the same from a persistent cache that the cold one filled. Needs 10 GB at
-256 pixels, 12 GB at 1024.
+turn; "CPU ratio" is that of processor times. "cold" is what tracing and
+compiling take, "warm" the same from a persistent cache that the cold one
+filled. Needs 10 GB at 256 pixels, 12 GB at 1024.
 
 Accelerators: `--size 1024 --batches 2 8 --dtypes float32 bfloat16`. PyTorch
 computes in float32 in any case, with TF32 where `--tf32` says so.
 """
 
 import itertools
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -122,16 +124,16 @@ def make_jax(
 
 def _compiled(step: Any, *arguments: Any) -> tuple[Any, dict[str, Any]]:
   """A step for such arguments, and what it takes to make and to run it."""
-  least = bounds.count(step, *arguments)
   began = time.perf_counter()
-  lowered = step.lower(*arguments)
-  traced = time.perf_counter()
+  traced = step.trace(*arguments)
+  lowered = traced.lower()
+  ready = time.perf_counter()
   compiled = lowered.compile()
   facts = {
-    "trace_s": traced - began,
-    "compile_s": time.perf_counter() - traced,
+    "trace_s": ready - began,
+    "compile_s": time.perf_counter() - ready,
   }
-  return compiled, facts | least._asdict()
+  return compiled, facts | bounds.count_traced(traced.jaxpr)._asdict()
 
 
 def make_torch(
@@ -182,20 +184,26 @@ def make(side: str, kind: str = "", **case: Any) -> Any:
   return make_jax(**{k: v for k, v in case.items() if k != "tf32"})
 
 
-def caches(case: dict[str, Any]) -> dict[str, float]:
-  """Seconds of tracing and compiling, without and with a filled cache."""
-  import os
-  import tempfile
+def measured(
+  sides: list[str], case: dict[str, Any], options: Any
+) -> tuple[dict[str, Any], dict[str, float]]:
+  """What is found of a case, and the seconds of tracing and compiling: the
+  measured side's, or where caches are asked for without and with one."""
 
-  found = {}
+  def making(facts: dict[str, Any]) -> float:
+    return facts["trace_s"] + facts["compile_s"]
+
+  if not options.caches:
+    found = timing.compare(__file__, sides, case, options)
+    return found, {"cold": making(found["jax"])}
+  name = "JAX_COMPILATION_CACHE_DIR"
   with tempfile.TemporaryDirectory() as folder:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    for name in ("cold", "warm"):
-      side = timing.Side(__file__, "jax", case)
-      side.close()
-      found[name] = side.facts["trace_s"] + side.facts["compile_s"]
-    del os.environ["JAX_COMPILATION_CACHE_DIR"]
-  return found
+    os.environ[name] = folder
+    first = timing.Side(__file__, "jax", case)
+    first.close()
+    found = timing.compare(__file__, sides, case, options)
+    del os.environ[name]
+  return found, {"cold": making(first.facts), "warm": making(found["jax"])}
 
 
 def row(
@@ -214,8 +222,7 @@ def row(
     theirs["cpu_s"] / ours["cpu_s"] if theirs else None,
     *(ours["operations"] / 1e9, ours["bytes"] / 1e9, 1e3 * least),
     least / ours["seconds"],
-    times.get("cold", ours["trace_s"] + ours["compile_s"]),
-    times.get("warm"),
+    *(times["cold"], times.get("warm")),
     *(ours["peak_mb"], theirs["peak_mb"] if theirs else None),
   )
 
@@ -246,8 +253,7 @@ def main() -> None:
     case = {"size": options.size, "batch": batch, "dtype": dtype}
     case |= {"image": options.image, "tiny": options.tiny}
     shared = case | {"tf32": options.tf32}
-    found = timing.compare(__file__, sides, shared, options)
-    times = caches(case) if options.caches else {}
+    found, times = measured(sides, shared, options)
     least = networks.bound(found["jax"], rates[dtype])
     done.append({"case": shared, "bound_s": least, "start": times} | found)
     row(case, found, least, times)
