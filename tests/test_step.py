@@ -27,7 +27,12 @@ from encoder4editing_jax.training import (
   passes,
   state as states,
 )
-from encoder4editing_jax.training.step import make_train_step, stage_at
+from encoder4editing_jax.training.step import (
+  SMALL,
+  make_train_step,
+  norm,
+  stage_at,
+)
 
 BATCH, SIDE, STEPS = 8, 16, 3
 
@@ -388,3 +393,13 @@ def test_stages_may_begin_at_any_steps():
   config = dataclasses.replace(CONFIG, progressive=steps)
   stages = [int(stage_at(jnp.int32(s), config, 5)) for s in range(9)]
   assert stages == [0, 0, 2, 2, 2, 2, 2, 3, 3]
+
+
+def test_the_norm_is_that_of_small_and_large_arrays_together():
+  rng = np.random.default_rng(0)
+  shapes = {"small": (3, 4), "scalar": (), "large": (SMALL + 1,)}
+  tree = {k: rng.standard_normal(s, np.float32) for k, s in shapes.items()}
+  for names in (("small", "scalar", "large"), ("large",), ("small", "scalar")):
+    part = {name: jnp.asarray(tree[name]) for name in names}
+    numbers = np.concatenate([np.ravel(tree[name]) for name in names])
+    np.testing.assert_allclose(norm(part), np.linalg.norm(numbers), rtol=1e-6)

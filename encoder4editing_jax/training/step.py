@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from encoder4editing_jax.config import Config
 from encoder4editing_jax.config_rules import is_progressive
@@ -40,6 +40,8 @@ from encoder4editing_jax.training.state import (
 )
 
 Batch = dict[str, Array]
+SMALL = 2**16
+"""Numbers up to which an array is small, see `norm`."""
 
 
 def stage_at(
@@ -99,15 +101,24 @@ def make_train_step(
       state, frozen, examples, stage, memo
     )
     gradient, metrics = mean((gradient, metrics | terms))
-    metrics["gradient_norm"] = optax.tree.norm(gradient)
+    metrics["gradient_norm"] = norm(gradient)
     new = _step_or_skip(
       before,
       lambda: _descend(state, statistics, gradient, optimizer, config),
-      (metrics, optax.tree.norm(state.discriminator)),
+      (metrics, norm(state.discriminator)),
     )
     return new, metrics | {"skipped": new.skipped}
 
   return train_step
+
+
+def norm(tree: Any) -> Float[Array, ""]:
+  """That of all numbers together; small arrays as one, since on a GPU each
+  would take two programs."""
+  leaves = jax.tree.leaves(tree)
+  small = [x.ravel() for x in leaves if x.size <= SMALL]
+  large = [x for x in leaves if x.size > SMALL]
+  return optax.tree.norm(large + ([jnp.concatenate(small)] if small else []))
 
 
 def _step_or_skip(
