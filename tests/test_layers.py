@@ -11,13 +11,14 @@ from encoder4editing_jax.models.layers import conv
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_convolution_of_one_tap_is_a_product(dtype):
+@pytest.mark.parametrize("side", [1, 3])
+def test_a_convolution_of_one_tap_is_a_product_or_a_sum(side, dtype):
   layer = conv(3, 5, 1, use_bias=True, dtype=dtype, rngs=nnx.Rngs(0))
-  x = jax.random.normal(jax.random.key(0), (2, 4, 3, 3))
+  x = jax.random.normal(jax.random.key(0), (2, side, side, 3))
   graph, state = nnx.split(layer)
   call = jax.jit(lambda state, x: nnx.merge(graph, state)(x))
   text = call.lower(state, x).as_text()
-  assert "dot_general" in text
+  assert ("dot_general" in text) == (side > 1)
   assert "convolution" not in text
   y = call(state, x)
   assert y.dtype == dtype
