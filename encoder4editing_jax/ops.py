@@ -244,11 +244,14 @@ def _upsampled_conv(
   def apart(x: Array, kernel: Array) -> Array:
     return blur(phases.transposed_conv(x, kernel), (1, 1), gain=4.0)
 
+  def at_once(x: Array, kernel: Array) -> Array:
+    return blur(phases.transposed_conv_at_once(x, kernel), (1, 1), gain=4.0)
+
   narrow = kernel.shape[2] <= NARROW
   return jax.lax.platform_dependent(
     x,
     kernel,
     cpu=phases.transposed_conv_blurred,
-    cuda=phases.transposed_conv_folded if narrow else apart,
+    cuda=phases.transposed_conv_folded if narrow else at_once,
     default=apart,
   )

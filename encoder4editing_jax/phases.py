@@ -60,6 +60,21 @@ def transposed_conv(
   return _interleave(even, odd, axis=1)
 
 
+def transposed_conv_at_once(
+  x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b h2 w2 o"]:
+  """`transposed_conv` as the gradient of a convolution with stride 2, by which
+  XLA knows what cuDNN has a program for."""
+  return jax.lax.conv_transpose(
+    x,
+    kernel[::-1, ::-1].swapaxes(2, 3),
+    (2, 2),
+    "VALID",
+    dimension_numbers=NHWC,
+    transpose_kernel=True,
+  )
+
+
 def transposed_conv_blurred(
   x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
 ) -> Float[Array, "b h2 w2 o"]:

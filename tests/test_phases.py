@@ -8,10 +8,15 @@ import pytest
 from encoder4editing_jax import ops, phases
 
 RNG = np.random.default_rng(0)
+
+
+def blurred(transposed):
+  return lambda x, kernel: ops.blur(transposed(x, kernel), (1, 1), gain=4.0)
+
+
 FORMS = {
-  "apart": lambda x, kernel: ops.blur(
-    phases.transposed_conv(x, kernel), (1, 1), gain=4.0
-  ),
+  "apart": blurred(phases.transposed_conv),
+  "at once": blurred(phases.transposed_conv_at_once),
   "blurred": phases.transposed_conv_blurred,
   "folded": phases.transposed_conv_folded,
 }
@@ -52,11 +57,9 @@ def test_zeros_are_inserted_convolved_and_filtered(form, h, w):
 
 @pytest.mark.parametrize(
   ("platform", "channels", "convolutions"),
-  [("cuda", 128, 1), ("cuda", 256, 4), ("tpu", 128, 4), ("rocm", 128, 4)],
+  [("cuda", 128, 1), ("cuda", 256, 1), ("tpu", 128, 4), ("rocm", 128, 4)],
 )
-def test_gpus_fold_the_filter_into_few_channels(
-  platform, channels, convolutions
-):
+def test_gpus_take_one_convolution(platform, channels, convolutions):
   x = jax.ShapeDtypeStruct((1, 8, 8, channels), jnp.float32)
   kernel = jax.ShapeDtypeStruct((3, 3, channels, 8), jnp.float32)
   style = jax.ShapeDtypeStruct((1, channels), jnp.float32)
@@ -67,6 +70,7 @@ def test_gpus_fold_the_filter_into_few_channels(
   traced = jax.jit(upsampled).trace(x, kernel, style)
   text = traced.lower(lowering_platforms=(platform,)).as_text()
   assert text.count("stablehlo.convolution") == convolutions
+  assert ("lhs_dilate = [2, 2]" in text) == (channels > ops.NARROW)
 
 
 def test_rounding_comes_once_where_the_filter_is_folded():
