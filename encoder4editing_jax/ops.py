@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from encoder4editing_jax import phases, winograd
-from encoder4editing_jax.resampling import (  # noqa: F401 (names of ours)
-  adaptive_avg_pool,
-  nearest_index,
-  resize_align_corners,
-  resize_nearest,
+from encoder4editing_jax.resampling import (
+  adaptive_avg_pool as adaptive_avg_pool,
+  nearest_index as nearest_index,
+  resize_align_corners as resize_align_corners,
+  resize_nearest as resize_nearest,
 )
 
 EPSILON = 1e-8
