@@ -23,7 +23,7 @@ from encoder4editing_jax.resampling import (
 
 EPSILON = 1e-8
 NARROW = 128
-"""Channels of maps up to which GPUs upsample by one convolution."""
+"""Channels of maps up to which GPUs fold the filter into the convolution."""
 
 
 def pixel_norm(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:

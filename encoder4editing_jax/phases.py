@@ -1,8 +1,8 @@
 """3x3 convolutions over maps with zeros inserted, without the zeros.
 
 A transposed convolution of stride 2 is one, and StyleGAN2 filters its result
-with `[1 3 3 1]` (arXiv 1912.04958, appendix B). Both go by phases here: the
-samples of even and of odd rows and columns, apart.
+with `[1 3 3 1]` (arXiv 1912.04958, appendix B). Both go by phases here, the
+samples of even and of odd rows and columns apart, or as one convolution.
 """
 
 import jax

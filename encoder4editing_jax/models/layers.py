@@ -172,6 +172,14 @@ def _conv_3x3(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
   return winograd.conv(x, kernel)
 
 
+def _conv_1x1(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+  """As `jax.lax.conv_general_dilated`, for layers of stride 1: a product, or
+  for maps of one pixel a sum, which a GPU computes with what is around it."""
+  if x.shape[1] == x.shape[2] == 1:
+    return (x[..., None, :] * kernel[0, 0].T[None, None, None]).sum(-1)
+  return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
+
+
 def linear(
   in_features: int, out_features: int, *, dtype: Any = None, rngs: nnx.Rngs
 ) -> nnx.Linear:
@@ -289,11 +297,3 @@ class PReLU(nnx.Module):
   def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
     slope = self.slope[...].astype(x.dtype)
     return jnp.where(x >= 0, x, x * slope.reshape((1,) * (x.ndim - 1) + (-1,)))
-
-
-def _conv_1x1(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-  """As `jax.lax.conv_general_dilated`, for layers of stride 1: a product, or
-  for maps of one pixel a sum, which a GPU computes with what is around it."""
-  if x.shape[1] == x.shape[2] == 1:
-    return (x[..., None, :] * kernel[0, 0].T[None, None, None]).sum(-1)
-  return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
